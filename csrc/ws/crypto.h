@@ -10,20 +10,23 @@
 
 enum { KHP_WS_ACCEPT_SIZE = 28 };
 
-/* Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2); out is not terminated. false: OpenSSL failed. */
+/* Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2); out is not terminated. false:
+ * OpenSSL failed. */
 bool khp_ws_accept(const char *key, size_t n, char out[KHP_WS_ACCEPT_SIZE]);
 
 /*
- * A buffered CSPRNG: one call to OpenSSL per KiB. Zero-initialise. One per loop; not for threads. A fork is noticed:
- * the child draws afresh.
+ * A buffered CSPRNG: one call to OpenSSL for hundreds of keys. Zero-initialise, free at the end.
+ * One per loop; not for threads. The buffer is a page that the system wipes in the child of a fork,
+ * so that parent and child never share a key; where there is no such page, each key is drawn from
+ * OpenSSL.
  */
 struct khp_ws_random {
-    uint8_t pool[1024];
-    size_t left;
-    int pid;
+    struct khp_ws_random_pool *pool; /* NULL until the first key */
 };
 
-/* 4 unpredictable bytes (RFC 6455 5.3, 10.3). false: OpenSSL has no entropy; nothing was written. */
+/* 4 unpredictable bytes (RFC 6455 5.3, 10.3). false: OpenSSL has no entropy; nothing was written.
+ */
 bool khp_ws_random_key(struct khp_ws_random *random, uint8_t key[4]);
+void khp_ws_random_free(struct khp_ws_random *random);
 
 #endif

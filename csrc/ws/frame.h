@@ -48,8 +48,9 @@ struct khp_ws_header {
 };
 
 /*
- * Decodes the header at the front of bytes. Returns its size (2..14), 0 when n bytes are not yet all of it, or -1
- * when the length is not minimal or above 2^63-1 (RFC 6455 5.2). Opcode and bits are not judged here.
+ * Decodes the header at the front of bytes. Returns its size (2..14), 0 when n bytes are not yet
+ * all of it, or -1 when the length is not minimal or above 2^63-1 (RFC 6455 5.2). Opcode and bits
+ * are not judged here.
  */
 int khp_ws_header_decode(const uint8_t *bytes, size_t n, struct khp_ws_header *header);
 
@@ -57,11 +58,13 @@ int khp_ws_header_decode(const uint8_t *bytes, size_t n, struct khp_ws_header *h
 size_t khp_ws_header_encode(uint8_t out[KHP_WS_HEADER_MAX], const struct khp_ws_header *header);
 
 /*
- * out[i] = in[i] ^ key[(offset + i) & 3] for i < n: masks and unmasks. in == out is allowed, other overlap is not.
+ * out[i] = in[i] ^ key[(offset + i) & 3] for i < n: masks and unmasks. in == out is allowed, other
+ * overlap is not.
  */
 void khp_ws_mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t key[4], size_t offset);
 
-/* May this code appear in a close frame (RFC 6455 7.4; 1012 to 1014 as registered later; 3000-4999)? */
+/* May this code appear in a close frame (RFC 6455 7.4; 1012 to 1014 as registered later;
+ * 3000-4999)? */
 bool khp_ws_close_code_valid(unsigned code);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * Whole WebSocket messages out of bytes that arrive in any pieces: unmasks in place, joins fragments, checks UTF-8
- * as it arrives, lets control frames through in between, enforces limits. The only memory it holds is that of one
- * unfinished message. Sans-I/O; knows no sockets and no Lua.
+ * Whole WebSocket messages out of bytes that arrive in any pieces: unmasks in place, joins
+ * fragments, checks UTF-8 as it arrives, lets control frames through in between, enforces limits.
+ * The only memory it holds is that of one unfinished message. Sans-I/O; knows no sockets and no
+ * Lua.
  */
 #ifndef KHP_WS_READER_H
 #define KHP_WS_READER_H
@@ -22,36 +23,36 @@ enum khp_ws_event {
     KHP_WS_EVENT_PING,
     KHP_WS_EVENT_PONG,
     KHP_WS_EVENT_CLOSE, /* code and reason (payload); the reader accepts nothing after this */
-    KHP_WS_EVENT_ERROR  /* code: what to close with; text: why. The reader accepts nothing after this */
+    KHP_WS_EVENT_ERROR /* code: what to close with; text: why. The reader accepts nothing after this
+                        */
 };
 
 struct khp_ws_message {
     enum khp_ws_opcode opcode;
     const uint8_t *payload; /* of CLOSE: the reason; valid until the next call on the reader */
     size_t length;
-    unsigned code;    /* CLOSE: as received, 1005 when empty; ERROR: 1002, 1007, 1009 or 1011 (no memory) */
+    unsigned
+        code; /* CLOSE: as received, 1005 when empty; ERROR: 1002, 1007, 1009 or 1011 (no memory) */
     uint8_t rsv;      /* reserved bits of the first frame: only bits that were allowed */
     const char *text; /* ERROR: a constant, for people */
 };
 
 struct khp_ws_reader {
     const struct khp_ws_limits *limits; /* borrowed */
-    uint8_t *buffer;                    /* the unfinished message, or NULL */
+    uint8_t *buffer;                    /* the unfinished message, or the delivered one, or NULL */
     size_t size, capacity;
-    uint64_t remaining; /* payload of the current frame still to come */
-    uint32_t fragments;
-    uint32_t offset;                 /* into the mask of the current frame */
+    uint8_t *control;           /* payload of a control frame that came in pieces, or NULL */
+    struct khp_ws_header frame; /* the current one, when in_frame */
+    uint64_t remaining;         /* payload of the current frame still to come */
+    uint32_t fragments;         /* frames of the message so far */
     struct khp_ws_utf8 utf8;
-    struct khp_ws_header frame;      /* the current one, when in_frame */
     uint8_t stash[KHP_WS_HEADER_MAX]; /* a header that is not complete yet */
     uint8_t stashed;
-    uint8_t control[KHP_WS_CONTROL_MAX]; /* a control payload that came in pieces */
-    uint8_t control_size;
     uint8_t role;        /* enum khp_ws_role: of this side */
     uint8_t opcode;      /* of the message in progress, 0 none */
     uint8_t message_rsv; /* of its first frame */
     uint8_t allowed_rsv; /* bits that a negotiated extension uses on a first frame */
-    bool in_frame, done, delivered;
+    bool in_frame, done;
 };
 
 void khp_ws_reader_init(struct khp_ws_reader *reader, enum khp_ws_role role,
@@ -59,8 +60,11 @@ void khp_ws_reader_init(struct khp_ws_reader *reader, enum khp_ws_role role,
 void khp_ws_reader_free(struct khp_ws_reader *reader);
 
 /*
- * Takes bytes (which are overwritten) up to the end of the next event; *used tells how many. Call again with the
- * rest until KHP_WS_EVENT_NONE. A message that lies whole in `bytes` is delivered from there without a copy.
+ * Takes bytes (which are overwritten) up to the end of the next event; *used tells how many. Call
+ * again with the rest until KHP_WS_EVENT_NONE, also when no bytes are left: that call lets go of
+ * the delivered message. A message of one frame that lies whole in `bytes` is delivered from there
+ * without a copy. The text of a message with reserved bits is not checked: it is the extension's,
+ * to decode and to check.
  */
 enum khp_ws_event khp_ws_reader_next(struct khp_ws_reader *reader, uint8_t *bytes, size_t n,
                                      size_t *used, struct khp_ws_message *message);
