@@ -1,0 +1,443 @@
+/*
+ * See connection.h. One function assigns the state; the table beside it says what is legal.
+ */
+#include "core/connection.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BIT(state) (1u << (state))
+
+/* Legal transitions: from the index to the set. */
+static const unsigned legal[] = {
+    [KHP_CONN_CONNECTING] = BIT(KHP_CONN_RAW) | BIT(KHP_CONN_DRAINING) | BIT(KHP_CONN_GONE),
+    [KHP_CONN_RAW] = BIT(KHP_CONN_OPEN) | BIT(KHP_CONN_DRAINING) | BIT(KHP_CONN_GONE),
+    [KHP_CONN_OPEN] = BIT(KHP_CONN_CLOSING) | BIT(KHP_CONN_DRAINING) | BIT(KHP_CONN_GONE),
+    [KHP_CONN_CLOSING] = BIT(KHP_CONN_DRAINING) | BIT(KHP_CONN_GONE),
+    [KHP_CONN_DRAINING] = BIT(KHP_CONN_GONE),
+    [KHP_CONN_GONE] = 0,
+};
+
+static void enter(struct khp_conn *conn, enum khp_conn_state state) {
+    assert(legal[conn->state] & BIT(state));
+    conn->state = (uint8_t)state;
+}
+
+/* ---- settings ---- */
+
+struct khp_conn_settings *khp_conn_settings_new(void) {
+    struct khp_conn_settings *settings = calloc(1, sizeof *settings);
+    if (settings)
+        settings->references = 1;
+    return settings;
+}
+
+void khp_conn_settings_retain(struct khp_conn_settings *settings) {
+    settings->references++;
+}
+
+void khp_conn_settings_release(struct khp_conn_settings *settings) {
+    if (settings && --settings->references == 0)
+        free(settings);
+}
+
+/* ---- the end ---- */
+
+/* Tells the owner, once, how it ended. */
+static void tell(struct khp_conn *conn, const struct khp_conn_close *close) {
+    if (conn->told)
+        return;
+    conn->told = true;
+    khp_net_timer_stop(conn->loop, &conn->deadline);
+    conn->handler->closed(conn->owner, close);
+}
+
+/* The frames are done with: lets the stream end in order, within the close timeout. */
+static void drain(struct khp_conn *conn) {
+    enter(conn, KHP_CONN_DRAINING);
+    khp_net_timer_stop(conn->loop, &conn->keepalive);
+    khp_net_stream_shutdown(conn->stream, conn->settings->close_ms);
+}
+
+/* Appends a close frame. Close frames always fit: they are the last. */
+static void send_close(struct khp_conn *conn, unsigned code, const char *reason, size_t n) {
+    uint8_t payload[KHP_WS_CONTROL_MAX];
+    size_t length = 0;
+    uint8_t key[4] = {0};
+    if (code) {
+        if (n > KHP_WS_REASON_MAX)
+            n = KHP_WS_REASON_MAX;
+        payload[0] = (uint8_t)(code >> 8);
+        payload[1] = (uint8_t)code;
+        if (n)
+            memcpy(payload + 2, reason, n);
+        length = n + 2;
+    }
+    struct khp_ws_header header = {.length = length,
+                                   .opcode = KHP_WS_CLOSE,
+                                   .fin = true,
+                                   .masked = conn->role == KHP_WS_CLIENT};
+    if (header.masked && !khp_ws_random_key(conn->random, key)) {
+        khp_net_stream_abort(conn->stream); /* no entropy: an unmasked frame is not an option */
+        return;
+    }
+    memcpy(header.key, key, 4);
+    uint8_t frame[KHP_WS_HEADER_MAX + KHP_WS_CONTROL_MAX];
+    size_t size = khp_ws_header_encode(frame, &header);
+    khp_ws_mask(frame + size, payload, length, key, 0);
+    if (khp_net_stream_write(conn->stream, frame, size + length)) {
+        conn->sent_code = code ? code : KHP_WS_NO_STATUS;
+        if (n && code)
+            conn->sent_reason = strndup(reason, n);
+    }
+}
+
+/* RFC 6455 7.1.7, _Fail the WebSocket Connection_: says why, and goes without waiting for an
+ * answer. */
+static void fail(struct khp_conn *conn, unsigned code, enum khp_conn_by by, const char *text) {
+    if (!conn->sent_code)
+        send_close(conn, code, text, strlen(text));
+    drain(conn);
+    tell(conn,
+         &(struct khp_conn_close){.code = code, .by = by, .reason = text, .length = strlen(text)});
+}
+
+/* The peer's close frame. */
+static void close_received(struct khp_conn *conn, const struct khp_ws_message *message) {
+    struct khp_conn_close close = {.code = message->code,
+                                   .by = conn->sent_code ? KHP_CONN_BY_LOCAL : KHP_CONN_BY_PEER,
+                                   .clean = true,
+                                   .reason = (const char *)message->payload,
+                                   .length = message->length};
+    if (!conn->sent_code) /* RFC 6455 5.5.1: answered with the same code */
+        send_close(conn, message->code == KHP_WS_NO_STATUS ? 0 : message->code, NULL, 0);
+    if (conn->role == KHP_WS_SERVER) {
+        drain(conn);
+    } else { /* RFC 6455 7.1.1: the server ends the TCP connection; the client waits a while for it
+              */
+        enter(conn, KHP_CONN_DRAINING);
+        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);
+    }
+    tell(conn, &close);
+}
+
+/* ---- keepalive ---- */
+
+static struct khp_conn *conn_of_keepalive(struct khp_net_timer *timer) {
+    return (struct khp_conn *)(void *)((char *)timer - offsetof(struct khp_conn, keepalive));
+}
+
+static void keepalive_open(struct khp_conn *conn) {
+    const struct khp_conn_settings *settings = conn->settings;
+    uint64_t silence = khp_net_loop_now(conn->loop) - conn->heard;
+    if (conn->paused) { /* silence is our own doing */
+        khp_net_timer_start(conn->loop, &conn->keepalive, settings->ping_ms);
+    } else if (conn->pinged && silence >= settings->pong_ms) {
+        fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "no pong in time");
+    } else if (silence >= settings->ping_ms) {
+        conn->pinged = true;
+        if (khp_conn_send(conn, KHP_WS_PING, NULL, 0) != KHP_CONN_CLOSED)
+            khp_net_timer_start(conn->loop, &conn->keepalive, settings->pong_ms);
+    } else {
+        conn->pinged = false;
+        khp_net_timer_start(conn->loop, &conn->keepalive, settings->ping_ms - silence);
+    }
+}
+
+/* The one timer serves the state it fires in. */
+static void on_keepalive(struct khp_net_timer *timer) {
+    struct khp_conn *conn = conn_of_keepalive(timer);
+    switch ((enum khp_conn_state)conn->state) {
+    case KHP_CONN_OPEN:
+        keepalive_open(conn);
+        break;
+    case KHP_CONN_CLOSING: /* the peer did not answer our close frame in time */
+        drain(conn);
+        tell(conn,
+             &(struct khp_conn_close){.code = conn->sent_code,
+                                      .by = KHP_CONN_BY_LOCAL,
+                                      .reason = conn->sent_reason ? conn->sent_reason : "",
+                                      .length = conn->sent_reason ? strlen(conn->sent_reason) : 0});
+        break;
+    case KHP_CONN_DRAINING: /* a client that waited for the server's FIN */
+        khp_net_stream_shutdown(conn->stream, conn->settings->close_ms);
+        break;
+    case KHP_CONN_CONNECTING:
+    case KHP_CONN_RAW:
+    case KHP_CONN_GONE:
+        break;
+    }
+}
+
+static void on_deadline(struct khp_net_timer *timer) {
+    struct khp_conn *conn =
+        (struct khp_conn *)(void *)((char *)timer - offsetof(struct khp_conn, deadline));
+    conn->handler->deadline(conn->owner);
+}
+
+/* ---- events of the stream ---- */
+
+static void on_open(void *owner) {
+    struct khp_conn *conn = owner;
+    if (conn->state != KHP_CONN_CONNECTING)
+        return; /* TLS begun behind a proxy: the owner is told as well */
+    enter(conn, KHP_CONN_RAW);
+    conn->handler->open(conn->owner);
+}
+
+static bool reads_frames(const struct khp_conn *conn) {
+    return conn->state == KHP_CONN_OPEN || conn->state == KHP_CONN_CLOSING;
+}
+
+static void answer_ping(struct khp_conn *conn, const struct khp_ws_message *message) {
+    if (conn->state != KHP_CONN_OPEN) /* nothing is sent after a close frame */
+        return;
+    if (khp_conn_send(conn, KHP_WS_PONG, message->payload, message->length) == KHP_CONN_FULL)
+        fail(conn, KHP_WS_POLICY_VIOLATION, KHP_CONN_BY_LOCAL,
+             "pings arrive, but their pongs are not read");
+}
+
+static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
+    while (reads_frames(conn)) {
+        struct khp_ws_message message;
+        size_t used = 0;
+        enum khp_ws_event event = khp_ws_reader_next(&conn->reader, bytes, n, &used, &message);
+        bytes += used;
+        n -= used;
+        switch (event) {
+        case KHP_WS_EVENT_NONE:
+            return;
+        case KHP_WS_EVENT_MESSAGE:
+            if (conn->state == KHP_CONN_OPEN)
+                conn->handler->message(conn->owner, message.opcode, message.payload,
+                                       message.length);
+            break;
+        case KHP_WS_EVENT_PING:
+            answer_ping(conn, &message);
+            break;
+        case KHP_WS_EVENT_PONG:
+            conn->pinged = false;
+            if (conn->state == KHP_CONN_OPEN)
+                conn->handler->pong(conn->owner, message.payload, message.length);
+            break;
+        case KHP_WS_EVENT_CLOSE:
+            close_received(conn, &message);
+            return;
+        case KHP_WS_EVENT_ERROR:
+            fail(conn, message.code, KHP_CONN_BY_LOCAL, message.text);
+            return;
+        }
+    }
+}
+
+static void on_read(void *owner, uint8_t *bytes, size_t n) {
+    struct khp_conn *conn = owner;
+    conn->heard = khp_net_loop_now(conn->loop);
+    if (conn->state == KHP_CONN_RAW)
+        conn->handler->bytes(conn->owner, bytes, n);
+    else
+        read_frames(conn, bytes, n);
+}
+
+static void on_drained(void *owner) {
+    struct khp_conn *conn = owner;
+    if (conn->refused && conn->state == KHP_CONN_OPEN) {
+        conn->refused = false;
+        conn->handler->drained(conn->owner);
+    }
+}
+
+static void on_end(void *owner, const struct khp_net_error *why) {
+    struct khp_conn *conn = owner;
+    bool was_raw = conn->state == KHP_CONN_RAW;
+    enter(conn, KHP_CONN_GONE);
+    conn->stream = NULL;
+    khp_net_timer_stop(conn->loop, &conn->keepalive);
+    khp_net_timer_stop(conn->loop, &conn->deadline);
+    khp_ws_reader_free(&conn->reader);
+    struct khp_conn_close close = {.code = KHP_WS_ABNORMAL,
+                                   .by = KHP_CONN_BY_NETWORK,
+                                   .net = why->code,
+                                   .reason = why->text,
+                                   .length = strlen(why->text)};
+    if (why->code == KHP_NET_E_LOCAL)
+        close.by = KHP_CONN_BY_LOCAL;
+    else if (why->code == KHP_NET_E_TIMEOUT)
+        close.by = KHP_CONN_BY_TIMEOUT;
+    else if (why->code == KHP_NET_E_CLOSED && why->sys == 0)
+        close.by = KHP_CONN_BY_PEER, close.clean = was_raw;
+    tell(conn, &close);
+    conn->handler->gone(conn->owner);
+}
+
+static const struct khp_net_stream_handler stream_handler = {
+    .open = on_open, .read = on_read, .drained = on_drained, .end = on_end};
+
+/* ---- the owner's calls ---- */
+
+void khp_conn_init(struct khp_conn *conn, struct khp_net_loop *loop, struct khp_net_stream *stream,
+                   struct khp_conn_settings *settings, struct khp_ws_random *random,
+                   const struct khp_conn_handler *handler, void *owner) {
+    khp_conn_settings_retain(settings);
+    conn->loop = loop;
+    conn->stream = stream;
+    conn->settings = settings;
+    conn->random = random;
+    conn->handler = handler;
+    conn->owner = owner;
+    conn->state = KHP_CONN_CONNECTING;
+    conn->keepalive.fire = on_keepalive;
+    conn->deadline.fire = on_deadline;
+    khp_net_stream_handle(stream, &stream_handler, conn);
+}
+
+static void nobody(void *owner) {
+    (void)owner;
+}
+
+static void nobody_reads(void *owner, uint8_t *bytes, size_t n) {
+    (void)owner, (void)bytes, (void)n;
+}
+
+static void nobody_hears(void *owner, const struct khp_net_error *why) {
+    (void)owner, (void)why;
+}
+
+static const struct khp_net_stream_handler orphan = {
+    .open = nobody, .read = nobody_reads, .drained = nobody, .end = nobody_hears};
+
+void khp_conn_dispose(struct khp_conn *conn) {
+    if (!conn->settings)
+        return; /* never initialised, or disposed of before */
+    if (conn->stream) {
+        khp_net_timer_stop(conn->loop, &conn->keepalive);
+        khp_net_timer_stop(conn->loop, &conn->deadline);
+        khp_net_stream_handle(conn->stream, &orphan, NULL);
+        khp_net_stream_abort(conn->stream);
+        conn->stream = NULL;
+        enter(conn, KHP_CONN_GONE);
+    }
+    khp_ws_reader_free(&conn->reader);
+    free(conn->sent_reason);
+    conn->sent_reason = NULL;
+    khp_conn_settings_release(conn->settings);
+    conn->settings = NULL;
+}
+
+bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n) {
+    return conn->state == KHP_CONN_RAW && khp_net_stream_write(conn->stream, bytes, n);
+}
+
+bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role) {
+    if (conn->state != KHP_CONN_RAW)
+        return false;
+    enter(conn, KHP_CONN_OPEN);
+    conn->role = (uint8_t)role;
+    khp_ws_reader_init(&conn->reader, role, &conn->settings->handshake_limits);
+    return true;
+}
+
+void khp_conn_open(struct khp_conn *conn) {
+    if (conn->state != KHP_CONN_OPEN)
+        return;
+    conn->reader.limits = &conn->settings->limits;
+    conn->heard = khp_net_loop_now(conn->loop);
+    if (conn->settings->ping_ms)
+        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
+}
+
+bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
+    if (n == 0)
+        return true;
+    uint8_t *copy = malloc(n);
+    if (!copy)
+        return false;
+    memcpy(copy, bytes, n);
+    read_frames(conn, copy, n);
+    free(copy);
+    return true;
+}
+
+enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
+                                 const uint8_t *bytes, size_t n) {
+    if (conn->state != KHP_CONN_OPEN)
+        return KHP_CONN_CLOSED;
+    struct khp_ws_header header = {
+        .length = n, .opcode = (uint8_t)kind, .fin = true, .masked = conn->role == KHP_WS_CLIENT};
+    uint64_t room = conn->settings->queue;
+    uint64_t queued = khp_net_stream_queued(conn->stream);
+    if (queued + n + KHP_WS_HEADER_MAX > room) {
+        khp_net_stream_flush(conn->stream); /* perhaps it is only that nobody turned the loop */
+        queued = khp_net_stream_queued(conn->stream);
+        if (queued + n + KHP_WS_HEADER_MAX > room) {
+            conn->refused = true;
+            return KHP_CONN_FULL;
+        }
+    }
+    if (header.masked && !khp_ws_random_key(conn->random, header.key))
+        return KHP_CONN_NO_MEMORY;
+    uint8_t *out = khp_net_stream_reserve(conn->stream, n + KHP_WS_HEADER_MAX);
+    if (!out)
+        return KHP_CONN_NO_MEMORY;
+    size_t size = khp_ws_header_encode(out, &header);
+    if (header.masked)
+        khp_ws_mask(out + size, bytes, n, header.key, 0);
+    else if (n)
+        memcpy(out + size, bytes, n);
+    khp_net_stream_commit(conn->stream, size + n);
+    return KHP_CONN_SENT;
+}
+
+void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, size_t n) {
+    switch ((enum khp_conn_state)conn->state) {
+    case KHP_CONN_CONNECTING:
+        khp_net_stream_abort(conn->stream);
+        break;
+    case KHP_CONN_RAW:
+        drain(conn);
+        break;
+    case KHP_CONN_OPEN:
+        send_close(conn, code, reason, n);
+        enter(conn, KHP_CONN_CLOSING);
+        khp_net_stream_resume(conn->stream); /* or the answer would never be seen */
+        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);
+        break;
+    case KHP_CONN_CLOSING:
+    case KHP_CONN_DRAINING:
+    case KHP_CONN_GONE:
+        break;
+    }
+}
+
+void khp_conn_abort(struct khp_conn *conn) {
+    if (conn->stream)
+        khp_net_stream_abort(conn->stream);
+}
+
+void khp_conn_deadline(struct khp_conn *conn, uint64_t ms) {
+    if (ms == UINT64_MAX || !conn->stream || conn->told)
+        khp_net_timer_stop(conn->loop, &conn->deadline);
+    else
+        khp_net_timer_start(conn->loop, &conn->deadline, ms);
+}
+
+void khp_conn_pause(struct khp_conn *conn) {
+    if (conn->stream && conn->state <= KHP_CONN_OPEN && !conn->paused) {
+        conn->paused = true;
+        khp_net_stream_pause(conn->stream);
+    }
+}
+
+void khp_conn_resume(struct khp_conn *conn) {
+    if (conn->stream && conn->paused) {
+        conn->paused = false;
+        conn->heard = khp_net_loop_now(conn->loop); /* the silence was ours */
+        conn->pinged = false;
+        khp_net_stream_resume(conn->stream);
+    }
+}
+
+size_t khp_conn_queued(const struct khp_conn *conn) {
+    return conn->stream ? khp_net_stream_queued(conn->stream) : 0;
+}

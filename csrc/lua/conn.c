@@ -1,0 +1,552 @@
+/*
+ * The userdata "khp.conn": a connection of csrc/core with its Lua values. The functions made here
+ * are for lua/khp; what users may call on a connection is the table of methods that
+ * lua/khp/connection.lua fills.
+ *
+ * User values: the fields that users see, the function for messages, the one for all other events,
+ * and the state that lua/khp keeps for itself.
+ */
+#include "lua/lkhp.h"
+
+#include <string.h>
+
+#include "ws/utf8.h"
+
+enum { FIELDS = 1, ON_MESSAGE, ON_EVENT, STATE, USER_VALUES = STATE };
+
+struct lkhp_conn {
+    struct khp_conn conn;
+    struct lkhp_loop *loop;
+    int reference; /* in the registry while the stream lives, else LUA_NOREF */
+};
+
+#define CONN "khp.conn"
+
+static struct lkhp_conn *check(lua_State *L, int index) {
+    return luaL_checkudata(L, index, CONN);
+}
+
+/* ---- events ---- */
+
+struct event {
+    struct lkhp_conn *conn;
+    const char *name;
+    const void *bytes;
+    size_t n;
+    enum khp_ws_opcode kind;
+    const struct khp_conn_close *close;
+};
+
+static void push_self_and_handler(lua_State *L, const struct lkhp_conn *conn, int handler) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, conn->reference);
+    lua_getiuservalue(L, -1, handler);
+    lua_insert(L, -2);
+}
+
+static int deliver_message(lua_State *L) {
+    const struct event *event = lua_touserdata(L, 1);
+    push_self_and_handler(L, event->conn, ON_MESSAGE);
+    lua_pushlstring(L, event->bytes, event->n);
+    if (event->kind == KHP_WS_TEXT)
+        lua_pushliteral(L, "text");
+    else
+        lua_pushliteral(L, "binary");
+    lua_call(L, 3, 0);
+    return 0;
+}
+
+static const char *const by_names[] = {[KHP_CONN_BY_LOCAL] = "local",
+                                       [KHP_CONN_BY_PEER] = "peer",
+                                       [KHP_CONN_BY_NETWORK] = "network",
+                                       [KHP_CONN_BY_TIMEOUT] = "timeout"};
+
+/* on_event(conn, name [, bytes]) or (conn, "closed", code, reason, clean, by, net code) */
+static int deliver_event(lua_State *L) {
+    const struct event *event = lua_touserdata(L, 1);
+    int arguments = 2;
+    push_self_and_handler(L, event->conn, ON_EVENT);
+    lua_pushstring(L, event->name);
+    if (event->bytes) {
+        lua_pushlstring(L, event->bytes, event->n);
+        arguments = 3;
+    } else if (event->close) {
+        lua_pushinteger(L, (lua_Integer)event->close->code);
+        lua_pushlstring(L, event->close->reason, event->close->length);
+        lua_pushboolean(L, event->close->clean);
+        lua_pushstring(L, by_names[event->close->by]);
+        if (event->close->net == KHP_NET_OK)
+            lua_pushnil(L);
+        else
+            lua_pushstring(L, lkhp_net_code(event->close->net));
+        arguments = 7;
+    }
+    lua_call(L, arguments, 0);
+    return 0;
+}
+
+/* A handler that throws ends its own connection, and no other. */
+static void raise(lua_CFunction deliver, struct event *event) {
+    struct lkhp_conn *self = event->conn;
+    if (!lkhp_enter(self->loop, deliver, event) && self->loop->net) {
+        static const char reason[] = "internal error";
+        khp_conn_close(&self->conn, KHP_WS_INTERNAL_ERROR, reason, sizeof reason - 1);
+    }
+}
+
+static void on_open(void *owner) {
+    raise(deliver_event, &(struct event){.conn = owner, .name = "open"});
+}
+
+static void on_bytes(void *owner, const uint8_t *bytes, size_t n) {
+    raise(deliver_event, &(struct event){.conn = owner, .name = "bytes", .bytes = bytes, .n = n});
+}
+
+static void on_message(void *owner, enum khp_ws_opcode kind, const uint8_t *bytes, size_t n) {
+    raise(deliver_message, &(struct event){.conn = owner, .kind = kind, .bytes = bytes, .n = n});
+}
+
+static void on_pong(void *owner, const uint8_t *bytes, size_t n) {
+    if (n) /* keepalive's own pings are empty */
+        raise(deliver_event,
+              &(struct event){.conn = owner, .name = "pong", .bytes = bytes, .n = n});
+}
+
+static void on_drained(void *owner) {
+    raise(deliver_event, &(struct event){.conn = owner, .name = "drained"});
+}
+
+static void on_deadline(void *owner) {
+    raise(deliver_event, &(struct event){.conn = owner, .name = "deadline"});
+}
+
+static void on_closed(void *owner, const struct khp_conn_close *close) {
+    raise(deliver_event, &(struct event){.conn = owner, .name = "closed", .close = close});
+}
+
+static int forget(lua_State *L) {
+    struct lkhp_conn *self = lua_touserdata(L, 1);
+    push_self_and_handler(L, self, ON_EVENT);
+    luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+    self->reference = LUA_NOREF;
+    lua_pushliteral(L, "gone");
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+static void on_gone(void *owner) {
+    struct lkhp_conn *self = owner;
+    lkhp_enter(self->loop, forget, self);
+}
+
+static const struct khp_conn_handler handler = {.open = on_open,
+                                                .bytes = on_bytes,
+                                                .message = on_message,
+                                                .pong = on_pong,
+                                                .drained = on_drained,
+                                                .deadline = on_deadline,
+                                                .closed = on_closed,
+                                                .gone = on_gone};
+
+/* ---- making one ---- */
+
+struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int on_event) {
+    on_event = lua_absindex(L, on_event);
+    struct lkhp_conn *self = lua_newuserdatauv(L, sizeof *self, USER_VALUES);
+    memset(self, 0, sizeof *self);
+    self->loop = loop;
+    self->reference = LUA_NOREF;
+    luaL_setmetatable(L, CONN);
+    lua_pushvalue(L, on_event);
+    lua_setiuservalue(L, -2, ON_EVENT);
+    lua_pushvalue(L, -1);
+    self->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    return self;
+}
+
+void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
+                     struct khp_conn_settings *settings) {
+    khp_conn_init(&self->conn, self->loop->net, stream, settings, &self->loop->random, &handler,
+                  self);
+}
+
+/*
+ * connect(options, on_event) → connection. Every failure of the network is its "closed" event.
+ * options: host, port, path (unix), tls, server_name, timeout, attempt_delay in seconds, and the
+ * limits.
+ */
+static int conn_connect(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    struct lkhp_loop *loop = lkhp_loop(L);
+    struct khp_net_connect_options options = {
+        .host = lkhp_opt_string(L, 1, "host", NULL),
+        .port = (int)lkhp_opt_number(L, 1, "port", 0),
+        .unix_path = lkhp_opt_string(L, 1, "path", NULL),
+        .tls = lkhp_opt_tls(L, 1, "tls"),
+        .server_name = lkhp_opt_string(L, 1, "server_name", NULL),
+        .timeout_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "timeout", 10)),
+        .attempt_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "attempt_delay", 0.25))};
+    struct lkhp_conn *self = lkhp_conn_push(L, loop, 2);
+    struct khp_conn_settings *settings = lkhp_settings(L, 1);
+    struct khp_net_stream *stream = khp_net_connect(loop->net, &options, NULL, NULL);
+    if (stream)
+        lkhp_conn_begin(self, stream, settings);
+    khp_conn_settings_release(settings);
+    if (!stream) {
+        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+        return lkhp_fail(L, "not enough memory", "ELIMIT");
+    }
+    return 1;
+}
+
+/* ---- functions for lua/khp; each takes the connection first ---- */
+
+/* nil, "closed", "ECLOSED", fields.closed */
+static int closed(lua_State *L) {
+    lkhp_fail(L, "closed", "ECLOSED");
+    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE)
+        lua_getfield(L, -1, "closed");
+    else
+        lua_pushnil(L);
+    lua_replace(L, -2);
+    return 4;
+}
+
+static int sent(lua_State *L, enum khp_conn_send result) {
+    switch (result) {
+    case KHP_CONN_SENT:
+        lua_pushboolean(L, true);
+        return 1;
+    case KHP_CONN_CLOSED:
+        return closed(L);
+    case KHP_CONN_FULL:
+        return lkhp_fail(L, "the send queue is full", "ELIMIT");
+    case KHP_CONN_NO_MEMORY:
+        break;
+    }
+    return lkhp_fail(L, "not enough memory", "ELIMIT");
+}
+
+/* send(conn, message [, kind = "text"]) → true | nil, message, code, detail */
+static int conn_send(lua_State *L) {
+    static const char *const kinds[] = {"text", "binary", NULL};
+    struct lkhp_conn *self = check(L, 1);
+    size_t n;
+    const char *message = luaL_checklstring(L, 2, &n);
+    bool text = luaL_checkoption(L, 3, "text", kinds) == 0;
+    if (text) {
+        struct khp_ws_utf8 utf8 = {0};
+        if (!khp_ws_utf8_feed(&utf8, (const uint8_t *)message, n) || !khp_ws_utf8_complete(&utf8))
+            return lkhp_fail(L, "a text message must be UTF-8; send it as \"binary\"", "EPROTOCOL");
+    }
+    return sent(L, khp_conn_send(&self->conn, text ? KHP_WS_TEXT : KHP_WS_BINARY,
+                                 (const uint8_t *)message, n));
+}
+
+/* send_ping(conn, payload): at most 125 bytes */
+static int conn_send_ping(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    size_t n;
+    const char *payload = luaL_checklstring(L, 2, &n);
+    luaL_argcheck(L, n <= KHP_WS_CONTROL_MAX, 2, "a ping carries at most 125 bytes");
+    return sent(L, khp_conn_send(&self->conn, KHP_WS_PING, (const uint8_t *)payload, n));
+}
+
+/* write(conn, bytes): while raw → boolean */
+static int conn_write(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    lua_pushboolean(L, khp_conn_write(&self->conn, bytes, n));
+    return 1;
+}
+
+/* upgrade(conn, "server" | "client") → boolean */
+static int conn_upgrade(lua_State *L) {
+    static const char *const roles[] = {"server", "client", NULL};
+    struct lkhp_conn *self = check(L, 1);
+    int role = luaL_checkoption(L, 2, NULL, roles);
+    lua_pushboolean(L, khp_conn_upgrade(&self->conn, role ? KHP_WS_CLIENT : KHP_WS_SERVER));
+    return 1;
+}
+
+static int conn_open(lua_State *L) {
+    khp_conn_open(&check(L, 1)->conn);
+    return 0;
+}
+
+/* feed(conn, bytes): what came behind the opening's head; its messages are delivered before it
+ * returns */
+static int conn_feed(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    lua_State *before = lkhp_borrow(self->loop, L);
+    bool fed = khp_conn_feed(&self->conn, (const uint8_t *)bytes, n);
+    self->loop->L = before;
+    return fed ? 0 : luaL_error(L, "not enough memory");
+}
+
+/* close(conn [, code [, reason]]) → true. Codes and reasons that may not be on the wire throw. */
+static int conn_close(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    lua_Integer code = luaL_optinteger(L, 2, KHP_WS_NORMAL);
+    size_t n;
+    const char *reason = luaL_optlstring(L, 3, "", &n);
+    struct khp_ws_utf8 utf8 = {0};
+    luaL_argcheck(L, code >= 0 && code < 5000 && khp_ws_close_code_valid((unsigned)code), 2,
+                  "close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999 expected");
+    luaL_argcheck(L, n <= KHP_WS_REASON_MAX, 3, "a close reason has at most 123 bytes");
+    luaL_argcheck(
+        L, khp_ws_utf8_feed(&utf8, (const uint8_t *)reason, n) && khp_ws_utf8_complete(&utf8), 3,
+        "a close reason must be UTF-8");
+    khp_conn_close(&self->conn, (unsigned)code, reason, n);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int conn_abort(lua_State *L) {
+    khp_conn_abort(&check(L, 1)->conn);
+    return 0;
+}
+
+/* deadline(conn [, seconds]): from now; nil: none */
+static int conn_deadline(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    khp_conn_deadline(&self->conn, lua_isnoneornil(L, 2)
+                                       ? UINT64_MAX
+                                       : lkhp_milliseconds(luaL_checknumber(L, 2)));
+    return 0;
+}
+
+static int conn_pause(lua_State *L) {
+    khp_conn_pause(&check(L, 1)->conn);
+    return 0;
+}
+
+static int conn_resume(lua_State *L) {
+    khp_conn_resume(&check(L, 1)->conn);
+    return 0;
+}
+
+/* queued(conn) → bytes sent and not yet taken by the system */
+static int conn_queued(lua_State *L) {
+    lua_pushnumber(L, (lua_Number)khp_conn_queued(&check(L, 1)->conn));
+    return 1;
+}
+
+/* on_message(conn, f): f(conn, message, kind) for every message from now on */
+static int conn_on_message(lua_State *L) {
+    check(L, 1);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, ON_MESSAGE);
+    return 0;
+}
+
+static int conn_on_event(lua_State *L) {
+    check(L, 1);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, ON_EVENT);
+    return 0;
+}
+
+/* fields(conn) → the table behind the connection's fields, made on first use */
+static int conn_fields(lua_State *L) {
+    check(L, 1);
+    if (lua_getiuservalue(L, 1, FIELDS) != LUA_TTABLE) {
+        lua_createtable(L, 0, 4);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, FIELDS);
+    }
+    return 1;
+}
+
+/* state(conn) → what was kept; state(conn, value) keeps */
+static int conn_state(lua_State *L) {
+    check(L, 1);
+    if (lua_gettop(L) >= 2) {
+        lua_settop(L, 2);
+        lua_setiuservalue(L, 1, STATE);
+        return 0;
+    }
+    lua_getiuservalue(L, 1, STATE);
+    return 1;
+}
+
+/* start_tls(conn, tls, server_name) → true | nil, message, code */
+static int conn_start_tls(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    lua_settop(L, 3);
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, "tls");
+    struct khp_net_tls *tls = lkhp_opt_tls(L, 4, "tls");
+    struct khp_net_error error;
+    luaL_argcheck(L, tls != NULL, 2, "TLS settings expected");
+    if (!self->conn.stream)
+        return closed(L);
+    if (!khp_net_stream_start_tls(self->conn.stream, tls, luaL_checkstring(L, 3), &error))
+        return lkhp_net_fail(L, &error);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static void set_string(lua_State *L, const char *name, const char *value) {
+    if (value && *value) {
+        lua_pushstring(L, value);
+        lua_setfield(L, -2, name);
+    }
+}
+
+/* tls(conn) → { version, cipher, server_name, alpn, peer_subject, peer_verified, resumed } | nil */
+static int conn_tls(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    struct khp_net_tls_info info;
+    if (!self->conn.stream || !khp_net_stream_tls_info(self->conn.stream, &info))
+        return 0;
+    lua_createtable(L, 0, 7);
+    set_string(L, "version", info.version);
+    set_string(L, "cipher", info.cipher);
+    set_string(L, "server_name", info.server_name);
+    set_string(L, "alpn", info.alpn);
+    set_string(L, "peer_subject", info.peer_subject);
+    lua_pushboolean(L, info.peer_verified);
+    lua_setfield(L, -2, "peer_verified");
+    lua_pushboolean(L, info.resumed);
+    lua_setfield(L, -2, "resumed");
+    return 1;
+}
+
+/* local_address(conn) → { host, port } or { path } | nil */
+static int conn_local_address(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    struct khp_net_address address;
+    if (!self->conn.stream || !khp_net_stream_local(self->conn.stream, &address))
+        return 0;
+    lkhp_push_address(L, &address);
+    return 1;
+}
+
+/* ---- the metatable ---- */
+
+static const char *state_name(const struct lkhp_conn *self) {
+    if (!self->conn.settings)
+        return "closed";
+    switch ((enum khp_conn_state)self->conn.state) {
+    case KHP_CONN_CONNECTING:
+        return "connecting";
+    case KHP_CONN_RAW:
+        return "opening";
+    case KHP_CONN_OPEN:
+        return "open";
+    case KHP_CONN_CLOSING:
+        return "closing";
+    case KHP_CONN_DRAINING:
+    case KHP_CONN_GONE:
+        break;
+    }
+    return "closed";
+}
+
+static void push_peer(lua_State *L, const struct lkhp_conn *self) {
+    struct khp_net_address address;
+    if (self->conn.stream && khp_net_stream_peer(self->conn.stream, &address))
+        lkhp_push_address(L, &address);
+    else
+        lua_pushnil(L);
+}
+
+/* A method, else a field, else one of the two that are asked of the connection itself. */
+static int conn__index(lua_State *L) {
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+        return 1;
+    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE) {
+        lua_pushvalue(L, 2);
+        if (lua_gettable(L, -2) != LUA_TNIL)
+            return 1;
+    }
+    const char *key = lua_tostring(L, 2);
+    const struct lkhp_conn *self = lua_touserdata(L, 1);
+    if (key && strcmp(key, "state") == 0)
+        lua_pushstring(L, state_name(self));
+    else if (key && strcmp(key, "peer") == 0)
+        push_peer(L, self);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static int conn__newindex(lua_State *L) {
+    conn_fields(L);
+    lua_insert(L, 2);
+    lua_settop(L, 4);
+    lua_rawset(L, 2);
+    return 0;
+}
+
+static int conn__gc(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    if (!self->loop->net) /* the loop went first and ended every stream; nothing to abort */
+        self->conn.stream = NULL;
+    khp_conn_dispose(&self->conn);
+    return 0;
+}
+
+/* Leaving a to-be-closed variable's scope: 1000, or 1011 when an error is why. */
+static int conn__close(lua_State *L) {
+    struct lkhp_conn *self = check(L, 1);
+    bool error = !lua_isnoneornil(L, 2);
+    if (self->loop->net)
+        khp_conn_close(&self->conn, error ? KHP_WS_INTERNAL_ERROR : KHP_WS_NORMAL, "", 0);
+    return 0;
+}
+
+static int conn__tostring(lua_State *L) {
+    const struct lkhp_conn *self = check(L, 1);
+    lua_pushfstring(L, "khp.conn: %s (%p)", state_name(self), lua_topointer(L, 1));
+    return 1;
+}
+
+int lkhp_open_conn(lua_State *L) {
+    static const luaL_Reg functions[] = {{"connect", conn_connect},
+                                         {"send", conn_send},
+                                         {"send_ping", conn_send_ping},
+                                         {"write", conn_write},
+                                         {"upgrade", conn_upgrade},
+                                         {"open", conn_open},
+                                         {"feed", conn_feed},
+                                         {"close", conn_close},
+                                         {"abort", conn_abort},
+                                         {"deadline", conn_deadline},
+                                         {"pause", conn_pause},
+                                         {"resume", conn_resume},
+                                         {"queued", conn_queued},
+                                         {"on_message", conn_on_message},
+                                         {"on_event", conn_on_event},
+                                         {"fields", conn_fields},
+                                         {"state", conn_state},
+                                         {"start_tls", conn_start_tls},
+                                         {"tls", conn_tls},
+                                         {"local_address", conn_local_address},
+                                         {NULL, NULL}};
+    static const luaL_Reg metamethods[] = {{"__newindex", conn__newindex},
+                                           {"__gc", conn__gc},
+                                           {"__close", conn__close},
+                                           {"__tostring", conn__tostring},
+                                           {NULL, NULL}};
+    luaL_newlib(L, functions);
+    lua_createtable(L, 0, 16); /* the public methods, filled by lua/khp/connection.lua */
+    if (luaL_newmetatable(L, CONN)) {
+        luaL_setfuncs(L, metamethods, 0);
+        lua_pushvalue(L, -2);
+        lua_pushcclosure(L, conn__index, 1);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+    lua_setfield(L, -2, "methods");
+    return 1;
+}
