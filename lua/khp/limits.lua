@@ -1,0 +1,69 @@
+-- The one table of everything that bounds a peer: what it may make us hold, and how long it may keep us waiting.
+-- Each limit is an option (`limits = { message = 1024 }`) with a default; `khp limits` lists them from here.
+-- This file must not know who enforces a limit, or how.
+
+local options = require "khp.options"
+
+local limits = {}
+
+local getmetatable, huge, ipairs, setmetatable = getmetatable, math.huge, ipairs, setmetatable
+
+---@class khp.Limit
+---@field name string
+---@field default number
+---@field unit string
+---@field what string what it bounds
+
+--- Every limit, in the order of a connection's life.
+---@type khp.Limit[]
+limits.list = {
+  { name = "connections", default = 65536, unit = "connections", what = "open connections of one server" },
+  { name = "opening", default = 10, unit = "seconds", what = "the opening handshake, from the first byte expected" },
+  { name = "opening_head", default = 16384, unit = "bytes", what = "head of an opening request or response" },
+  { name = "line", default = 8192, unit = "bytes", what = "one line of a head" },
+  { name = "fields", default = 100, unit = "fields", what = "header fields of one head" },
+  { name = "body", default = 65536, unit = "bytes", what = "body of an HTTP message, in both handshakes" },
+  { name = "extended", default = 15, unit = "seconds", what = "the extended handshake, all its rounds together" },
+  { name = "extended_message", default = 65536, unit = "bytes", what = "one HTTP message of the extended handshake" },
+  { name = "attempts", default = 5, unit = "attempts", what = "requests that one extended handshake may take" },
+  { name = "wait", default = 10, unit = "seconds", what = "wait for another response after a 202" },
+  { name = "redirects", default = 5, unit = "redirects", what = "redirects followed in a row" },
+  { name = "message", default = 16777216, unit = "bytes", what = "one message, all its fragments together" },
+  { name = "fragments", default = 1024, unit = "fragments", what = "frames of one message" },
+  { name = "queue", default = 16777216, unit = "bytes", what = "sent messages that the peer has not taken yet" },
+  { name = "ping", default = 30, unit = "seconds", what = "silence before a ping is sent; math.huge: never" },
+  { name = "pong", default = 20, unit = "seconds", what = "wait for the answer to a ping" },
+  { name = "close", default = 5, unit = "seconds", what = "wait for the answer to a close" },
+}
+
+local entries = {}
+for _, limit in ipairs(limits.list) do
+  if limit.unit == "seconds" then
+    entries[limit.name] = { type = "number", default = limit.default, min = 0, max = huge }
+  else
+    entries[limit.name] = { type = "integer", default = limit.default, min = 1, max = 9007199254740991 }
+  end
+end
+
+local declaration = options.declare("limits", entries)
+
+-- Marks a table that is checked and complete, so that what is made per connection does not check it again.
+local Limits = { __name = "khp.limits" }
+
+--- A complete table of limits: those given, checked, and the defaults of all others. The result is shared and must
+--- not be written to; given back to resolve it is returned as it is.
+---@param given table<string, number>?
+---@param level integer? whose line to blame, as error() counts from the function that calls resolve; default 2
+---@return table<string, number>
+function limits.resolve(given, level)
+  if given == nil then
+    return limits.defaults
+  elseif getmetatable(given) == Limits then
+    return given
+  end
+  return setmetatable(options.check(declaration, given, (level or 2) + 1), Limits)
+end
+
+limits.defaults = limits.resolve({})
+
+return limits

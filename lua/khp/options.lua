@@ -1,0 +1,206 @@
+-- Checks tables of options: everything public that takes one declares its options once and is then safe from
+-- misspelt names, wrong types and values out of range. A mistake is the caller's and is thrown at the caller's
+-- line, with the name that was probably meant. This file must not know what any option is for.
+
+local options = {}
+
+local concat, floor, min, sort = table.concat, math.floor, math.min, table.sort
+local error, next, pairs, tostring, type = error, next, pairs, tostring, type
+
+---@class khp.Option
+---@field type string Lua's type names or "integer", "strings" (an array of them), "any"; several separated by "|"
+---@field default any
+---@field required boolean?
+---@field min number? inclusive
+---@field max number? inclusive
+---@field choices string[]? the only values allowed
+---@field check (fun(value: any): any, string?)? false or nil and what is wrong
+
+---@class khp.Declaration
+---@field what string
+---@field entries table<string, khp.Option>
+---@field defaults table<string, any>
+---@field required string[]
+
+-- Optimal string alignment: how many letters must be changed, added, dropped or swapped with their neighbour.
+local function distance(a, b)
+  local before, last, row = {}, {}, {}
+  for j = 0, #b do
+    last[j] = j
+  end
+  for i = 1, #a do
+    row[0] = i
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      local d = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        d = min(d, before[j - 2] + 1)
+      end
+      row[j] = d
+    end
+    before, last, row = last, row, before
+  end
+  return last[#b]
+end
+
+--- The known name nearest to a misspelt one, or nil when none is near.
+---@param name string
+---@param names table<string, any> known names as keys
+---@return string?
+function options.nearest(name, names)
+  local best, least
+  if #name > 64 then
+    return nil
+  end
+  local lower = name:lower()
+  for candidate in pairs(names) do
+    local d = distance(lower, candidate:lower())
+    if d <= 1 + floor(#candidate / 4) and (not least or d < least or d == least and candidate < best) then
+      best, least = candidate, d
+    end
+  end
+  return best
+end
+
+local function unknown(declaration, name)
+  local shown = type(name) == "string" and "'" .. name .. "'" or "[" .. tostring(name) .. "]"
+  local near = type(name) == "string" and options.nearest(name, declaration.entries)
+  if near then
+    return declaration.what .. ": unknown option " .. shown .. ", did you mean '" .. near .. "'?"
+  end
+  local names = {}
+  for known in pairs(declaration.entries) do
+    names[#names + 1] = known
+  end
+  sort(names)
+  return declaration.what .. ": unknown option " .. shown .. " (known: " .. concat(names, ", ") .. ")"
+end
+
+local function is_strings(value)
+  if type(value) ~= "table" then
+    return false
+  end
+  local n = #value
+  for i = 1, n do
+    if type(value[i]) ~= "string" then
+      return false
+    end
+  end
+  for key in pairs(value) do
+    if type(key) ~= "number" or key < 1 or key > n then
+      return false
+    end
+  end
+  return true
+end
+
+local function is_a(value, kind)
+  if kind == "any" then
+    return true
+  elseif kind == "integer" then
+    return type(value) == "number" and value == floor(value) and value - value == 0
+  elseif kind == "number" then
+    return type(value) == "number" and value == value
+  elseif kind == "strings" then
+    return is_strings(value)
+  end
+  return type(value) == kind
+end
+
+-- What is wrong with this value, or nil.
+local function problem(option, value)
+  local kind = option.type
+  if type(value) ~= kind or kind == "number" then
+    local fits = false
+    for one in kind:gmatch("[^|]+") do
+      fits = fits or is_a(value, one)
+    end
+    if not fits then
+      local article = kind == "strings" and "an array of strings" or kind:gsub("|", " or ")
+      return "must be " .. article .. ", not " .. (type(value) == "number" and tostring(value) or type(value))
+    end
+  end
+  if type(value) == "number" then
+    if option.min and value < option.min then
+      return "must be at least " .. tostring(option.min) .. ", not " .. tostring(value)
+    elseif option.max and value > option.max then
+      return "must be at most " .. tostring(option.max) .. ", not " .. tostring(value)
+    end
+  end
+  if option.choices then
+    for _, choice in pairs(option.choices) do
+      if value == choice then
+        return nil
+      end
+    end
+    return "must be one of " .. concat(option.choices, ", ") .. ", not '" .. tostring(value) .. "'"
+  end
+  if option.check then
+    local ok, message = option.check(value)
+    if not ok then
+      return message or "has a wrong value"
+    end
+  end
+  return nil
+end
+
+--- Prepares a declaration, once, when a module loads.
+---@param what string the function that takes the options, as its user knows it: "khp.listen"
+---@param entries table<string, khp.Option>
+---@return khp.Declaration
+function options.declare(what, entries)
+  local declaration = { what = what, entries = entries, defaults = {}, required = {} }
+  for name, option in pairs(entries) do
+    if option.default ~= nil then
+      local wrong = problem(option, option.default)
+      if wrong then
+        error(what .. ": the default of '" .. name .. "' " .. wrong, 2)
+      end
+      declaration.defaults[name] = option.default
+    end
+    if option.required then
+      declaration.required[#declaration.required + 1] = name
+    end
+  end
+  sort(declaration.required)
+  return declaration
+end
+
+--- Checks a table of options and returns a new one with the defaults filled in. Throws at the caller's line; a
+--- function that calls it must not do so as a tail call, which would hide that line.
+---@param declaration khp.Declaration
+---@param given table?
+---@param level integer? whose line to blame, as error() counts from the function that calls check; default 2
+---@return table
+function options.check(declaration, given, level)
+  level = (level or 2) + 1
+  local entries, checked = declaration.entries, {}
+  if type(given) == "table" then
+    for name, value in next, given do
+      local option = entries[name]
+      if not option then
+        error(unknown(declaration, name), level)
+      end
+      local wrong = problem(option, value)
+      if wrong then
+        error(declaration.what .. ": option '" .. name .. "' " .. wrong, level)
+      end
+      checked[name] = value
+    end
+  elseif given ~= nil then
+    error(declaration.what .. ": options must be a table, not " .. type(given), level)
+  end
+  for name, default in next, declaration.defaults do
+    if checked[name] == nil then
+      checked[name] = default
+    end
+  end
+  for i = 1, #declaration.required do
+    if checked[declaration.required[i]] == nil then
+      error(declaration.what .. ": option '" .. declaration.required[i] .. "' is missing", level)
+    end
+  end
+  return checked
+end
+
+return options
