@@ -3,8 +3,10 @@
 # Whatever a distributor or LuaRocks wants to decide is a variable with a default: CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG
 # LUA LUA_INCDIR PREFIX BINDIR LIBDIR LUADIR DESTDIR. BUILD names the folder that everything made here goes into.
 
+.DEFAULT_GOAL := build
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 BUILD ?= build
+SUBMAKE = $(MAKE) --no-print-directory
 
 # ---- tools -----------------------------------------------------------------------------------------------------------
 
@@ -12,9 +14,11 @@ PKG_CONFIG ?= pkg-config
 LUA ?= $(firstword $(foreach name,lua5.4 lua54 lua-5.4 lua,$(shell command -v $(name) 2>/dev/null)) lua5.4)
 LUA_PC := $(firstword $(foreach name,lua5.4 lua54 lua-5.4 lua,\
 	$(shell $(PKG_CONFIG) --exists '$(name) >= 5.4' 2>/dev/null && echo $(name))))
+export LUA
 LUA_INCDIR ?= $(if $(LUA_PC),$(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-only-I $(LUA_PC)))))
 
 LIBRARIES := libwebsockets libuv openssl zlib
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
@@ -47,60 +51,233 @@ MODULE := $(BUILD)/khp/core.so
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-.DEFAULT_GOAL := build
-.PHONY: build objects env spec spec-c clean
+.PHONY: build objects install uninstall clean help
 
-build: $(MODULE)
+build: $(MODULE) ## builds khp/core.so into build/ (the default)
 
 $(MODULE): $(ROOM_OBJECTS) $(LUA_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS)
 
-# Every object that compiles, also while others do not: make -k objects.
-objects: $(ROOM_OBJECTS) $(LUA_OBJECTS)
+objects: $(ROOM_OBJECTS) $(LUA_OBJECTS) ## compiles without linking (make -k objects: all that will)
 
-$(BUILD)/obj/%.o: csrc/%.c
+$(BUILD)/obj/%.o: csrc/%.c | $(BUILD)/found
 	@mkdir -p $(@D)
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
 -include $(ROOM_OBJECTS:.o=.d) $(LUA_OBJECTS:.o=.d)
 
+# Nothing is installed by building. What is missing is told once, in words, instead of by the first #include that fails.
+$(BUILD)/found:
+	@mkdir -p $(@D)
+	@printf '#include <%s>\n' lauxlib.h libwebsockets.h uv.h openssl/ssl.h zlib.h | \
+		$(COMPILE) -fsyntax-only -xc - >/dev/null 2>&1 || { CC='$(CC)' scripts/dependencies --check; exit 1; }
+	@touch $@
+
+clean: ## removes what was built
+	rm -rf $(BUILD)
+
+help: ## prints this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(ROOT)/Makefile | expand -t 18
+
+# ---- installing ------------------------------------------------------------------------------------------------------
+
+PREFIX ?= /usr/local
+LUA_VERSION ?= 5.4
+LUA_LMOD ?= $(PREFIX)/share/lua/$(LUA_VERSION)
+LUA_CMOD ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
+LUADIR ?= $(LUA_LMOD)
+LIBDIR ?= $(LUA_CMOD)
+BINDIR ?= $(PREFIX)/bin
+INSTALL ?= install
+LUA_MODULES = $(sort $(shell cd lua && find khp -name '*.lua'))
+
+# Installs what was built, and builds nothing.
+install: ## copies the built module to PREFIX (LUADIR LIBDIR BINDIR DESTDIR)
+	@test -f $(MODULE) || { echo "nothing is built yet: run make first" >&2; exit 1; }
+	@for module in $(LUA_MODULES); do \
+		mkdir -p "$(DESTDIR)$(LUADIR)/$$(dirname $$module)" && \
+		$(INSTALL) -m 644 lua/$$module "$(DESTDIR)$(LUADIR)/$$module" || exit 1; \
+	done
+	@mkdir -p "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)"
+	$(INSTALL) -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/khp/core.so"
+	$(INSTALL) -m 755 bin/khp "$(DESTDIR)$(BINDIR)/khp"
+
+uninstall: ## removes what install put there
+	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)/khp"
+
 # ---- running from the checkout ---------------------------------------------------------------------------------------
 
-# eval "$(make -s env)": what the user had in these variables comes after ours, or the default path when he had nothing.
-env:
+.PHONY: env demo bench
+
+# What the user had in these variables comes after ours, or the default path when he had nothing.
+env: ## eval "$(make -s env)" lets the checkout run as if installed
 	@echo "export LUA_PATH='$(ROOT)/lua/?.lua;$(ROOT)/lua/?/init.lua;'\"\$${LUA_PATH_5_4:-\$${LUA_PATH:-;}}\""
 	@echo "export LUA_CPATH='$(abspath $(BUILD))/?.so;'\"\$${LUA_CPATH_5_4:-\$${LUA_CPATH:-;}}\""
 	@echo "unset LUA_PATH_5_4 LUA_CPATH_5_4"
 
-WITH_ENV = eval "$$($(MAKE) -s --no-print-directory env BUILD=$(BUILD))" &&
+WITH_ENV = eval "$$($(SUBMAKE) -s env BUILD=$(BUILD))" &&
+
+demo: ## installs what is missing, builds, shows the library at work
+	@scripts/dependencies
+	@$(SUBMAKE) -s -j$(JOBS) build
+	@$(WITH_ENV) $(LUA) examples/demo.lua
+
+BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+$(BUILD)/bench/lws_%: KHP_BENCH_LIBS = -lwebsockets
+$(BUILD)/bench/%: bench/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(KHP_BENCH_LIBS)
+
+bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... for bench/run.lua)
+	@$(WITH_ENV) $(LUA) bench/run.lua $(ARGS)
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
-# busted as its own program starts it, but under the Lua that the module is for.
+.PHONY: spec spec-c spec-c-programs spec-all check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
+	coverage rock
+
 BUSTED = $(LUA) scripts/busted.lua
 
-# make spec [FILE=spec/some_spec.lua] [ARGS=--filter=words]
-spec: build
+spec: build ## runs busted (FILE=spec/some_spec.lua ARGS=--filter=words)
 	$(WITH_ENV) $(BUSTED) $(ARGS) $(FILE)
 
-C_SPECS := $(wildcard spec/c/*_test.c)
-C_SPEC_PROGRAMS := $(C_SPECS:spec/c/%.c=$(BUILD)/spec/%)
 CMOCKA_LIBS := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null || echo -lcmocka)
+C_SPECS := $(sort $(wildcard spec/c/*_test.c))
+C_SPEC_PROGRAMS := $(C_SPECS:spec/c/%.c=$(BUILD)/spec/%)
 -include $(C_SPEC_PROGRAMS:=.d)
 
 $(ARCHIVE): $(ROOM_OBJECTS)
 	@mkdir -p $(@D)
-	rm -f $@
+	@rm -f $@
 	$(AR) rcs $@ $^
 
 $(BUILD)/spec/%_test: spec/c/%_test.c $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(COMPILE) -MMD -MP -MF $@.d $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(CMOCKA_LIBS) $(KHP_LIBS)
 
-# make spec-c [FILE=spec/c/some_test.c] [ROOMS=http]: with ROOMS, only these rooms are built and linked.
-spec-c: $(if $(FILE),$(FILE:spec/c/%.c=$(BUILD)/spec/%),$(C_SPEC_PROGRAMS))
+spec-c-programs: $(C_SPEC_PROGRAMS)
+
+# With ROOMS, only these rooms are built and linked.
+spec-c: $(if $(FILE),$(FILE:spec/c/%.c=$(BUILD)/spec/%),$(C_SPEC_PROGRAMS)) ## runs the C tests (FILE=... ROOMS="http ws")
 	@status=0; for program in $^; do echo "$$program"; timeout 300 $$program || status=1; done; exit $$status
 
-clean:
-	rm -rf $(BUILD)
+# Every file is a program of its own: a crash in one has a name and takes no other with it. RUN_C and RUN_LUA stand
+# before the programs' names, BUSTED_ARGS after busted's.
+RUN_C ?=
+RUN_LUA ?=
+BUSTED_ARGS ?=
+BACKENDS ?= uv poll
+LIMIT ?= 300
+LUA_SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
+E2E_SPECS := $(filter spec/e2e/%,$(LUA_SPECS))
+SUITES = --limit $(LIMIT) \
+	$(foreach program,$(C_SPEC_PROGRAMS),--tap $(program:$(BUILD)/spec/%=spec/c/%.c) \
+		'CMOCKA_MESSAGE_OUTPUT=TAP $(RUN_C) $(program)') \
+	$(foreach file,$(filter-out $(E2E_SPECS),$(LUA_SPECS)),--tap $(file) \
+		'$(RUN_LUA) $(BUSTED) -o TAP $(BUSTED_ARGS) $(file)') \
+	$(foreach backend,$(BACKENDS),$(foreach file,$(E2E_SPECS),--tap '$(file) on $(backend)' \
+		'KHP_BACKEND=$(backend) $(RUN_LUA) $(BUSTED) -o TAP $(BUSTED_ARGS) $(file)'))
+
+MUST_BUILD = $(SUBMAKE) -j$(JOBS) build spec-c-programs $(1) || { echo; echo "0 passed, 1 failed"; exit 1; }
+
+check: ## installs what is missing, builds, runs every test; the last line is the sum
+	@scripts/dependencies test
+	@$(call MUST_BUILD,WERROR=-Werror)
+	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES) \
+		--run layers '$(LUA) scripts/layers.lua' \
+		--run luacheck '$(SUBMAKE) lint-lua' \
+		--run rock '$(SUBMAKE) rock'
+
+# All the specs and nothing else, under whatever RUN_C, RUN_LUA and BUSTED_ARGS say.
+spec-all:
+	@$(call MUST_BUILD)
+	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES)
+
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+# Lua itself is not built so: the runtime is loaded before it, and leaks are left to the C tests and to valgrind.
+check-asan: ## the specs under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(SUBMAKE) spec-all BUILD=$(BUILD)/asan CFLAGS='$(SANITIZE)' LDFLAGS='-fsanitize=address,undefined' \
+		RUN_LUA='ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so)'
+
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+
+check-valgrind: ## the specs under valgrind, leaks included
+	@$(SUBMAKE) spec-all BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' LIMIT=1800 RUN_C='$(VALGRIND)' RUN_LUA='$(VALGRIND)'
+
+check-gc: ## the Lua specs with the collector always running
+	@$(SUBMAKE) spec-all BUSTED_ARGS=--helper=spec/helpers/collector.lua LIMIT=900
+
+rock: ## builds and loads the rock in a tree of its own, offline
+	@scripts/rock $(BUILD)/rock
+
+# ---- fuzzing and coverage --------------------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 30
+FUZZERS := $(patsubst spec/fuzz/%_fuzz.c,%,$(sort $(wildcard spec/fuzz/*_fuzz.c)))
+FUZZ_BUILD := $(BUILD)/fuzz
+FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+fuzz-programs: $(FUZZERS:%=$(BUILD)/%_fuzz)
+$(BUILD)/%_fuzz: spec/fuzz/%_fuzz.c $(ARCHIVE)
+	$(COMPILE) -fsanitize=fuzzer $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(KHP_LIBS)
+
+# What is found goes to build/fuzz; spec/fuzz/corpus is where it begins. fuzz-keep takes over what reaches new code.
+fuzz: ## runs every fuzzer for FUZZ_SECONDS=30 (FUZZERS=name for one)
+	@$(SUBMAKE) -j$(JOBS) fuzz-programs BUILD=$(FUZZ_BUILD) CC=clang \
+		CFLAGS='$(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined'
+	@for name in $(FUZZERS); do \
+		mkdir -p $(FUZZ_BUILD)/corpus/$$name spec/fuzz/corpus/$$name; \
+		echo "== $$name"; \
+		$(FUZZ_BUILD)/$${name}_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=$(FUZZ_BUILD)/$$name- $(FUZZ_BUILD)/corpus/$$name spec/fuzz/corpus/$$name || exit 1; \
+	done
+
+fuzz-keep: ## adds to spec/fuzz/corpus what fuzz found and what reaches new code
+	@for name in $(FUZZERS); do \
+		$(FUZZ_BUILD)/$${name}_fuzz -merge=1 -verbosity=0 spec/fuzz/corpus/$$name $(FUZZ_BUILD)/corpus/$$name || exit 1; \
+	done
+
+COVERAGE_BUILD := $(BUILD)/coverage
+
+coverage: ## which lines of C the specs reach: build/coverage/html
+	@find $(COVERAGE_BUILD) -name '*.gcda' -delete 2>/dev/null || true
+	@$(SUBMAKE) spec-all BUILD=$(COVERAGE_BUILD) CFLAGS='-O0 -g --coverage' LDFLAGS=--coverage
+	@lcov --quiet --capture --directory $(COVERAGE_BUILD)/obj --output-file $(COVERAGE_BUILD)/lcov.info
+	@lcov --quiet --extract $(COVERAGE_BUILD)/lcov.info '$(ROOT)/csrc/*' --output-file $(COVERAGE_BUILD)/lcov.info
+	@genhtml --quiet --output-directory $(COVERAGE_BUILD)/html $(COVERAGE_BUILD)/lcov.info
+	@lcov --list $(COVERAGE_BUILD)/lcov.info
+
+# ---- style -----------------------------------------------------------------------------------------------------------
+
+.PHONY: fmt lint lint-format lint-compile lint-tidy lint-cppcheck lint-lua lint-layers
+
+C_FILES := $(sort $(wildcard csrc/*/*.[ch] spec/c/*.[ch] spec/fuzz/*.[ch] bench/*.[ch]))
+C_SOURCES := $(filter %.c,$(C_FILES))
+
+fmt: ## formats the C sources
+	clang-format -i $(C_FILES)
+
+lint: lint-format lint-layers lint-lua lint-cppcheck lint-compile lint-tidy ## every check that runs nothing (make -k lint: all of them)
+
+lint-format:
+	clang-format --dry-run -Werror $(C_FILES)
+
+lint-layers:
+	$(LUA) scripts/layers.lua
+
+# luacheck has a Lua of its own and must not see the paths of ours.
+lint-lua:
+	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet .
+
+lint-cppcheck:
+	cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,performance,portability \
+		--inline-suppr --suppress=missingIncludeSystem -D_GNU_SOURCE -Icsrc csrc
+
+lint-compile:
+	@$(SUBMAKE) -j$(JOBS) objects spec-c-programs BUILD=$(BUILD)/lint-gcc CC=gcc WERROR=-Werror
+	@$(SUBMAKE) -j$(JOBS) objects spec-c-programs BUILD=$(BUILD)/lint-clang CC=clang WERROR=-Werror
+
+lint-tidy:
+	printf '%s\n' $(C_SOURCES) | xargs -P $(JOBS) -n 1 sh -c 'clang-tidy --quiet "$$1" -- $(KHP_CFLAGS) 2>/dev/null' tidy
