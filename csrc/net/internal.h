@@ -76,7 +76,7 @@ void khp_net_stream_on_end(struct khp_net_stream *stream, void (*hook)(void *dat
 
 struct khp_net_loop *khp_net_stream_loop(const struct khp_net_stream *stream);
 
-/* ---- tls.c ---- */
+/* ---- tls.c, tls_explain.c ---- */
 
 /*
  * A new SSL in that role with its SSL_CTX's settings, SNI and host name (or IP address) check for clients. Session
@@ -91,10 +91,18 @@ SSL *khp_net_tls_session(struct khp_net_tls *tls, bool server, const char *serve
  */
 void khp_net_tls_explain(SSL *ssl, int ssl_error, struct khp_net_error *error);
 
+/* An entry of OpenSSL's error queue in words. */
+const char *khp_net_tls_reason(unsigned long code);
+
 /* ---- address.c ---- */
 
 struct sockaddr;
 void khp_net_address_format(const struct sockaddr *address, socklen_t size,
                             struct khp_net_address *out);
+
+/* The address of a unix socket; "@name" is an abstract one. false and *error when the path does not fit. */
+struct sockaddr_un;
+bool khp_net_address_unix(const char *path, struct sockaddr_un *out, socklen_t *size,
+                          struct khp_net_error *error);
 
 #endif
