@@ -247,7 +247,7 @@ static enum khp_ws_event take_data(struct khp_ws_reader *reader, uint8_t *bytes,
     bool frame_ends = reader->remaining == 0;
     bool message_ends = frame_ends && frame->fin;
     /* RFC 6455 8.1, and at once rather than at the end */
-    if (text && ((n > 0 && !khp_ws_utf8_feed(&reader->utf8, piece, n)) ||
+    if (text && (!khp_ws_utf8_feed(&reader->utf8, piece, n) ||
                  (message_ends && !khp_ws_utf8_complete(&reader->utf8)))) {
         return fail(reader, message, KHP_WS_INVALID_DATA, "text is not UTF-8");
     }

@@ -73,9 +73,12 @@ static const uint8_t *skip_common(const uint8_t *at, const uint8_t *end) {
 }
 
 bool khp_ws_utf8_feed(struct khp_ws_utf8 *utf8, const uint8_t *bytes, size_t n) {
+    uint32_t state = utf8->state;
+    if (n == 0) { /* bytes may be NULL */
+        return state != INVALID;
+    }
     const uint8_t *at = bytes;
     const uint8_t *end = bytes + n;
-    uint32_t state = utf8->state;
     while (at < end) {
         if (state == INVALID) {
             break;
