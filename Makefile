@@ -7,6 +7,9 @@
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 BUILD ?= build
 SUBMAKE = $(MAKE) --no-print-directory
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1) $(2)")
 
 # ---- tools -----------------------------------------------------------------------------------------------------------
 
@@ -57,13 +60,15 @@ build: $(MODULE) ## builds khp/core.so into build/ (the default)
 
 $(MODULE): $(ROOM_OBJECTS) $(LUA_OBJECTS)
 	@mkdir -p $(@D)
-	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS)
 
 objects: $(ROOM_OBJECTS) $(LUA_OBJECTS) ## compiles without linking (make -k objects: all that will)
 
 $(BUILD)/obj/%.o: csrc/%.c | $(BUILD)/found
 	@mkdir -p $(@D)
-	$(COMPILE) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
 
 -include $(ROOM_OBJECTS:.o=.d) $(LUA_OBJECTS:.o=.d)
 
@@ -127,7 +132,8 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 $(BUILD)/bench/lws_%: KHP_BENCH_LIBS = -lwebsockets
 $(BUILD)/bench/%: bench/%.c
 	@mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(KHP_BENCH_LIBS)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(KHP_BENCH_LIBS)
 
 bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... for bench/run.lua)
 	@$(WITH_ENV) $(LUA) bench/run.lua $(ARGS)
@@ -150,11 +156,12 @@ C_SPEC_PROGRAMS := $(C_SPECS:spec/c/%.c=$(BUILD)/spec/%)
 $(ARCHIVE): $(ROOM_OBJECTS)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/spec/%_test: spec/c/%_test.c $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(COMPILE) -MMD -MP -MF $@.d $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(CMOCKA_LIBS) $(KHP_LIBS)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) -MMD -MP -MF $@.d $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(CMOCKA_LIBS) $(KHP_LIBS)
 
 spec-c-programs: $(C_SPEC_PROGRAMS)
 
@@ -221,7 +228,8 @@ FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 fuzz-programs: $(FUZZERS:%=$(BUILD)/%_fuzz)
 $(BUILD)/%_fuzz: spec/fuzz/%_fuzz.c $(ARCHIVE)
-	$(COMPILE) -fsanitize=fuzzer $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(KHP_LIBS)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) -fsanitize=fuzzer $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(KHP_LIBS)
 
 # What is found goes to build/fuzz; spec/fuzz/corpus is where it begins. fuzz-keep takes over what reaches new code.
 fuzz: ## runs every fuzzer for FUZZ_SECONDS=30 (FUZZERS=name for one)
@@ -243,7 +251,7 @@ COVERAGE_BUILD := $(BUILD)/coverage
 
 coverage: ## which lines of C the specs reach: build/coverage/html
 	@find $(COVERAGE_BUILD) -name '*.gcda' -delete 2>/dev/null || true
-	@$(SUBMAKE) spec-all BUILD=$(COVERAGE_BUILD) CFLAGS='-O0 -g --coverage' LDFLAGS=--coverage
+	-@$(SUBMAKE) spec-all BUILD=$(COVERAGE_BUILD) CFLAGS='-O0 -g --coverage' LDFLAGS=--coverage
 	@lcov --quiet --capture --directory $(COVERAGE_BUILD)/obj --output-file $(COVERAGE_BUILD)/lcov.info
 	@lcov --quiet --extract $(COVERAGE_BUILD)/lcov.info '$(ROOT)/csrc/*' --output-file $(COVERAGE_BUILD)/lcov.info
 	@genhtml --quiet --output-directory $(COVERAGE_BUILD)/html $(COVERAGE_BUILD)/lcov.info
@@ -262,7 +270,7 @@ fmt: ## formats the C sources
 lint: lint-format lint-layers lint-lua lint-cppcheck lint-compile lint-tidy ## every check that runs nothing (make -k lint: all of them)
 
 lint-format:
-	clang-format --dry-run -Werror $(C_FILES)
+	$(Q)clang-format --dry-run -Werror $(C_FILES)
 
 lint-layers:
 	$(LUA) scripts/layers.lua
@@ -272,7 +280,7 @@ lint-lua:
 	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet .
 
 lint-cppcheck:
-	cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,performance,portability \
+	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem -D_GNU_SOURCE -Icsrc csrc
 
 lint-compile:
@@ -280,4 +288,4 @@ lint-compile:
 	@$(SUBMAKE) -j$(JOBS) objects spec-c-programs BUILD=$(BUILD)/lint-clang CC=clang WERROR=-Werror
 
 lint-tidy:
-	printf '%s\n' $(C_SOURCES) | xargs -P $(JOBS) -n 1 sh -c 'clang-tidy --quiet "$$1" -- $(KHP_CFLAGS) 2>/dev/null' tidy
+	$(Q)printf '%s\n' $(C_SOURCES) | xargs -P $(JOBS) -n 1 sh -c 'clang-tidy --quiet "$$1" -- $(KHP_CFLAGS) 2>/dev/null' tidy
