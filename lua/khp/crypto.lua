@@ -1,0 +1,16 @@
+-- The cryptography that handshakes need: hashes, HMAC, Base64, random bytes, and a comparison in constant time. It
+-- comes from OpenSSL; this file says what there is. It must not know what a handshake is, or which algorithm is good
+-- enough.
+
+---@class khp.crypto
+---@field accept fun(key: string): string  Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2)
+---@field random fun(n: integer): string  n unpredictable bytes, at most 1 MiB
+---@field digest fun(name: string, bytes: string): string  raw; "md5" "sha1" "sha256" "sha512-256" …
+---@field hmac fun(name: string, key: string, bytes: string): string  raw (RFC 2104)
+---@field base64 fun(bytes: string): string  (RFC 4648 4)
+---@field unbase64 fun(text: string): string?  nil for anything that base64 would not write
+---@field hex fun(bytes: string): string  lower case
+---@field equal fun(a: string, b: string): boolean  in a time that does not tell where they differ
+local crypto = require("khp.core").crypto
+
+return crypto
