@@ -126,8 +126,7 @@ static void on_closed(void *owner, const struct khp_conn_close *close) {
 static int forget(lua_State *L) {
     struct lkhp_conn *self = lua_touserdata(L, 1);
     push_self_and_handler(L, self, ON_EVENT);
-    luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
-    self->reference = LUA_NOREF;
+    lkhp_drop(L, self->loop, &self->reference);
     lua_pushliteral(L, "gone");
     lua_call(L, 2, 0);
     return 0;
@@ -159,7 +158,7 @@ struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int on_ev
     lua_pushvalue(L, on_event);
     lua_setiuservalue(L, -2, ON_EVENT);
     lua_pushvalue(L, -1);
-    self->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    self->reference = lkhp_hold(L, loop);
     return self;
 }
 
@@ -170,14 +169,14 @@ void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
 }
 
 /*
- * connect(options, on_event) → connection. Every failure of the network is its "closed" event.
- * options: host, port, path (unix), tls, server_name, timeout, attempt_delay in seconds, and the
- * limits.
+ * connect(options, on_event, limits) → connection. Every failure of the network is its "closed"
+ * event. options: host, port, path (unix), tls, server_name, timeout and attempt_delay in seconds.
  */
 static int conn_connect(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_settop(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
     struct lkhp_loop *loop = lkhp_loop(L);
     struct khp_net_connect_options options = {
         .host = lkhp_opt_string(L, 1, "host", NULL),
@@ -188,13 +187,13 @@ static int conn_connect(lua_State *L) {
         .timeout_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "timeout", 10)),
         .attempt_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "attempt_delay", 0.25))};
     struct lkhp_conn *self = lkhp_conn_push(L, loop, 2);
-    struct khp_conn_settings *settings = lkhp_settings(L, 1);
+    struct khp_conn_settings *settings = lkhp_settings(L, 3);
     struct khp_net_stream *stream = khp_net_connect(loop->net, &options, NULL, NULL);
     if (stream)
         lkhp_conn_begin(self, stream, settings);
     khp_conn_settings_release(settings);
     if (!stream) {
-        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+        lkhp_drop(L, loop, &self->reference);
         return lkhp_fail(L, "not enough memory", "ELIMIT");
     }
     return 1;
@@ -336,6 +335,14 @@ static int conn_queued(lua_State *L) {
     return 1;
 }
 
+/* congested(conn) → was a send refused, and has the queue not come below half of its limit since?
+ */
+static int conn_congested(lua_State *L) {
+    const struct lkhp_conn *self = check(L, 1);
+    lua_pushboolean(L, self->conn.stream && self->conn.refused);
+    return 1;
+}
+
 /* on_message(conn, f): f(conn, message, kind) for every message from now on */
 static int conn_on_message(lua_State *L) {
     check(L, 1);
@@ -353,9 +360,15 @@ static int conn_on_event(lua_State *L) {
     return 0;
 }
 
-/* fields(conn) → the table behind the connection's fields, made on first use */
+/* fields(conn) → the table behind the connection's fields, made on first use; fields(conn, t)
+ * replaces it */
 static int conn_fields(lua_State *L) {
     check(L, 1);
+    if (lua_istable(L, 2)) {
+        lua_settop(L, 2);
+        lua_setiuservalue(L, 1, FIELDS);
+        return 0;
+    }
     if (lua_getiuservalue(L, 1, FIELDS) != LUA_TTABLE) {
         lua_createtable(L, 0, 4);
         lua_pushvalue(L, -1);
@@ -481,9 +494,11 @@ static int conn__index(lua_State *L) {
 }
 
 static int conn__newindex(lua_State *L) {
-    conn_fields(L);
+    lua_settop(L, 3);
+    lua_pushcfunction(L, conn_fields);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
     lua_insert(L, 2);
-    lua_settop(L, 4);
     lua_rawset(L, 2);
     return 0;
 }
@@ -525,6 +540,7 @@ int lkhp_open_conn(lua_State *L) {
                                          {"pause", conn_pause},
                                          {"resume", conn_resume},
                                          {"queued", conn_queued},
+                                         {"congested", conn_congested},
                                          {"on_message", conn_on_message},
                                          {"on_event", conn_on_event},
                                          {"fields", conn_fields},

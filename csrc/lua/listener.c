@@ -40,13 +40,14 @@ static void on_accept(void *owner, struct khp_net_stream *stream) {
 }
 
 /*
- * listen(options, on_event) → listener | nil, message, code. options: host, port, path (unix), fd,
- * reuse_port, backlog, connections, tls, tls_timeout in seconds, and the limits of its connections.
+ * listen(options, on_event, limits) → listener | nil, message, code. options: host, port, path
+ * (unix), fd, reuse_port, backlog, connections, tls, tls_timeout in seconds.
  */
 static int listener_listen(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_settop(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
     struct lkhp_loop *loop = lkhp_loop(L);
     struct khp_net_listener_options options = {
         .host = lkhp_opt_string(L, 1, "host", NULL),
@@ -67,13 +68,13 @@ static int listener_listen(lua_State *L) {
     lua_setiuservalue(L, -2, ON_EVENT);
     lua_getfield(L, 1, "tls");
     lua_setiuservalue(L, -2, TLS_SETTINGS);
-    self->settings = lkhp_settings(L, 1);
+    self->settings = lkhp_settings(L, 3);
     struct khp_net_error error;
     lua_pushvalue(L, -1);
-    self->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    self->reference = lkhp_hold(L, loop);
     self->listener = khp_net_listen(loop->net, &options, on_accept, self, &error);
     if (!self->listener) {
-        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+        lkhp_drop(L, self->loop, &self->reference);
         return lkhp_net_fail(L, &error);
     }
     return 1;
@@ -101,7 +102,7 @@ static int listener_close(lua_State *L) {
     struct lkhp_listener *self = check(L);
     if (self->listener && self->loop->net) {
         khp_net_listener_close(self->listener);
-        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+        lkhp_drop(L, self->loop, &self->reference);
     }
     self->listener = NULL;
     return 0;

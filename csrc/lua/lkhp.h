@@ -20,6 +20,7 @@ struct lkhp_loop {
     struct khp_net_loop *net; /* NULL once finalised: nobody enters Lua any more */
     lua_State *L;             /* events run on the state that turns the loop */
     struct khp_ws_random random;
+    unsigned alive; /* connections, listeners and running timers held in the registry */
 };
 
 /* The loop of this state. May throw: no memory, or the system refused one. */
@@ -34,6 +35,11 @@ bool lkhp_enter(struct lkhp_loop *loop, lua_CFunction f, void *event);
 
 /* A call from Lua may raise events: they run on L until it returns. Gives the state to restore. */
 lua_State *lkhp_borrow(struct lkhp_loop *loop, lua_State *L);
+
+/* Anchors the value on top, which it pops, for as long as it lives in the loop; and lets it go.
+ * hold may throw. */
+int lkhp_hold(lua_State *L, struct lkhp_loop *loop);
+void lkhp_drop(lua_State *L, struct lkhp_loop *loop, int *reference);
 
 /* Pushes nil, text, code; 3. May throw. */
 int lkhp_fail(lua_State *L, const char *text, const char *code);

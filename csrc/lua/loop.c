@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static const char loop_key = 0;     /* registry: address → the loop's userdata */
 static const char reporter_key = 0; /* registry: address → function(error text, kind) */
@@ -55,6 +56,18 @@ lua_State *lkhp_borrow(struct lkhp_loop *loop, lua_State *L) {
     lua_State *before = loop->L;
     loop->L = L;
     return before;
+}
+
+int lkhp_hold(lua_State *L, struct lkhp_loop *loop) {
+    int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    loop->alive++;
+    return reference;
+}
+
+void lkhp_drop(lua_State *L, struct lkhp_loop *loop, int *reference) {
+    luaL_unref(L, LUA_REGISTRYINDEX, *reference);
+    *reference = LUA_NOREF;
+    loop->alive--;
 }
 
 /* ---- the loop's life ---- */
@@ -171,6 +184,20 @@ static int loop_now(lua_State *L) {
     return 1;
 }
 
+/* clock(): seconds of the same clock, read now and finer. */
+static int loop_clock(lua_State *L) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+    return 1;
+}
+
+/* alive(): how many connections, listeners and timers there are. */
+static int loop_alive(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)lkhp_loop(L)->alive);
+    return 1;
+}
+
 static int loop_backend(lua_State *L) {
     lua_pushstring(L, khp_net_loop_backend(lkhp_loop(L)->net) == KHP_NET_BACKEND_UV ? "libuv"
                                                                                     : "poll");
@@ -187,10 +214,17 @@ static int loop_report(lua_State *L) {
 }
 
 int lkhp_open_loop(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"step", loop_step},       {"entered", loop_entered}, {"fd", loop_fd},
-        {"timeout", loop_timeout}, {"wake", loop_wake},       {"now", loop_now},
-        {"backend", loop_backend}, {"report", loop_report},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"step", loop_step},
+                                         {"entered", loop_entered},
+                                         {"fd", loop_fd},
+                                         {"timeout", loop_timeout},
+                                         {"wake", loop_wake},
+                                         {"now", loop_now},
+                                         {"clock", loop_clock},
+                                         {"alive", loop_alive},
+                                         {"backend", loop_backend},
+                                         {"report", loop_report},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

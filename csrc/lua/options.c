@@ -16,6 +16,7 @@ int lkhp_fail(lua_State *L, const char *text, const char *code) {
 const char *lkhp_net_code(enum khp_net_code code) {
     switch (code) {
     case KHP_NET_E_CONNECT:
+    case KHP_NET_E_SYSTEM: /* what listening meets */
         return "ECONNECT";
     case KHP_NET_E_TLS:
         return "ETLS";
@@ -23,8 +24,6 @@ const char *lkhp_net_code(enum khp_net_code code) {
         return "ETIMEOUT";
     case KHP_NET_E_LIMIT:
         return "ELIMIT";
-    case KHP_NET_E_SYSTEM:
-        return "ESYSTEM";
     case KHP_NET_E_CLOSED:
     case KHP_NET_E_LOCAL:
     case KHP_NET_OK:
@@ -70,24 +69,33 @@ uint64_t lkhp_milliseconds(lua_Number seconds) {
     return ms >= (lua_Number)far ? far : (uint64_t)ms;
 }
 
-static uint64_t opt_size(lua_State *L, int index, const char *name, lua_Number fallback) {
-    lua_Number value = lkhp_opt_number(L, index, name, fallback);
-    if (!(value > 0))
-        return 0;
+static lua_Number limit(lua_State *L, int index, const char *name) {
+    lua_Number value = lkhp_opt_number(L, index, name, -1);
+    if (!(value >= 0))
+        luaL_error(L, "limit %s: missing or out of range", name);
+    return value;
+}
+
+static uint64_t limit_size(lua_State *L, int index, const char *name) {
+    lua_Number value = limit(L, index, name);
     return value >= 9007199254740992.0 ? (uint64_t)1 << 53 : (uint64_t)value;
+}
+
+static uint64_t limit_ms(lua_State *L, int index, const char *name) {
+    return lkhp_milliseconds(limit(L, index, name));
 }
 
 struct khp_conn_settings *lkhp_settings(lua_State *L, int index) {
     struct khp_conn_settings read = {
         .references = 1,
-        .limits = {.message = opt_size(L, index, "message", 16 * 1024 * 1024),
-                   .fragments = (uint32_t)opt_size(L, index, "fragments", 1024)},
-        .handshake_limits = {.message = opt_size(L, index, "extended_message", 65536),
-                             .fragments = (uint32_t)opt_size(L, index, "fragments", 1024)},
-        .queue = opt_size(L, index, "queue", 16 * 1024 * 1024),
-        .ping_ms = lkhp_milliseconds(lkhp_opt_number(L, index, "ping", 30)),
-        .pong_ms = lkhp_milliseconds(lkhp_opt_number(L, index, "pong", 20)),
-        .close_ms = lkhp_milliseconds(lkhp_opt_number(L, index, "close", 5))};
+        .limits = {.message = limit_size(L, index, "message"),
+                   .fragments = (uint32_t)limit_size(L, index, "fragments")},
+        .handshake_limits = {.message = limit_size(L, index, "extended_message"),
+                             .fragments = (uint32_t)limit_size(L, index, "fragments")},
+        .queue = limit_size(L, index, "queue"),
+        .ping_ms = limit_ms(L, index, "ping"),
+        .pong_ms = limit_ms(L, index, "pong"),
+        .close_ms = limit_ms(L, index, "close")};
     struct khp_conn_settings *settings = khp_conn_settings_new();
     if (!settings)
         luaL_error(L, "not enough memory");

@@ -15,10 +15,9 @@ struct lkhp_timer {
 #define TIMER "khp.timer"
 
 static int deliver(lua_State *L) {
-    const struct lkhp_timer *timer = lua_touserdata(L, 1);
-    int reference = timer->reference;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, reference);
-    luaL_unref(L, LUA_REGISTRYINDEX, reference);
+    struct lkhp_timer *timer = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, timer->reference);
+    lkhp_drop(L, timer->loop, &timer->reference);
     lua_getiuservalue(L, -1, 1);
     lua_call(L, 0, 0);
     return 0;
@@ -42,7 +41,7 @@ static int timer_new(lua_State *L) {
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
     lua_pushvalue(L, -1);
-    timer->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    timer->reference = lkhp_hold(L, loop);
     khp_net_timer_start(loop->net, &timer->timer, lkhp_milliseconds(seconds));
     return 1;
 }
@@ -51,7 +50,7 @@ static int timer_cancel(lua_State *L) {
     struct lkhp_timer *timer = luaL_checkudata(L, 1, TIMER);
     if (timer->timer.running && timer->loop->net) {
         khp_net_timer_stop(timer->loop->net, &timer->timer);
-        luaL_unref(L, LUA_REGISTRYINDEX, timer->reference);
+        lkhp_drop(L, timer->loop, &timer->reference);
     }
     return 0;
 }

@@ -1,0 +1,321 @@
+-- What an application may do with an open connection: the methods of "khp.conn". Messages reach it in one of two
+-- ways: a callback hears them at once, or they wait in an inbox for receive(); a full inbox stops the peer.
+-- This file must not know how the connection came to be: server.lua and client.lua hand it over with adopt().
+
+local core = require "khp.core"
+local http = require "khp.http"
+local log = require "khp.log"
+local task = require "khp.task"
+
+local conn, loop = core.conn, core.loop
+
+local connection = {}
+
+---@class khp.Closed  how a connection ended
+---@field code integer close code: received, else ours, else 1006
+---@field reason string
+---@field clean boolean close frames went both ways
+---@field by "local"|"peer"|"network"|"timeout" who, or what, began it
+
+---@class khp.Connection: userdata
+---@field protocol string? the negotiated subprotocol
+---@field extensions table[] the negotiated extensions: { name =, parameters = } each
+---@field khp boolean whether the extended handshake was made
+---@field url string? client: where it is connected to, after redirects
+---@field request table the opening request
+---@field response table? client: the opening response
+---@field peer table { host =, port = }, or { path = } of a unix socket
+---@field state "connecting"|"opening"|"open"|"closing"|"closed"
+---@field closed khp.Closed? nil until it has ended
+---@field data table what policies and applications keep with the connection
+
+---@class khp.Handlers  an application's callbacks, all optional
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")?
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)?
+---@field on_drain fun(conn: khp.Connection)?
+
+-- An inbox that holds this much stops reading, and starts again when it is empty.
+local INBOX_BYTES, INBOX_MESSAGES = 1024 * 1024, 1024
+
+-- The state of an adopted connection is a place (khp.task) where receive() waits; besides it has
+--   handlers   the application's callbacks
+--   first, last, bytes, [2i], [2i+1]   the inbox: message and kind, and their sum; nil until needed
+--   full, held         reading is stopped by the inbox; by pause()
+--   pings, draining, ending            places of ping(), drain() and close()
+--   on_gone    told when the stream is gone
+
+local function enqueue(self, message, kind)
+  local state = conn.state(self)
+  if state.waiter then
+    task.wake(state, message, kind)
+    return
+  end
+  local last = (state.last or 0) + 1
+  state.first = state.first or 1
+  state.last = last
+  state[2 * last], state[2 * last + 1] = message, kind
+  state.bytes = (state.bytes or 0) + #message
+  if not state.full and (state.bytes > INBOX_BYTES or last - state.first >= INBOX_MESSAGES) then
+    state.full = true
+    conn.pause(self)
+  end
+end
+
+local function dequeue(self, state)
+  local first = state.first
+  local message, kind = state[2 * first], state[2 * first + 1]
+  state[2 * first], state[2 * first + 1] = nil, nil
+  state.bytes = state.bytes - #message
+  if first < state.last then
+    state.first = first + 1
+    return message, kind
+  end
+  state.first, state.last, state.bytes = nil, nil, nil
+  if state.full then
+    state.full = nil
+    if not state.held then
+      conn.resume(self)
+    end
+  end
+  return message, kind
+end
+
+local events = {}
+
+function events.closed(self, state, code, reason, clean, by)
+  conn.fields(self).closed = { code = code, reason = reason, clean = clean, by = by }
+  local on_close = state.handlers.on_close
+  if on_close then
+    on_close(self, code, reason)
+  end
+  task.wake(state, nil, "closed")
+  if state.draining then
+    task.wake(state.draining)
+  end
+  for _, place in pairs(state.pings or {}) do
+    task.wake(place)
+  end
+  if state.ending then
+    task.wake(state.ending)
+  end
+end
+
+function events.pong(_, state, payload)
+  local place = state.pings and state.pings[payload]
+  if place then
+    task.wake(place, loop.clock())
+  end
+end
+
+function events.drained(self, state)
+  if state.draining then
+    task.wake(state.draining, true)
+  end
+  local on_drain = state.handlers.on_drain
+  if on_drain then
+    on_drain(self)
+  end
+end
+
+function events.gone(self, state)
+  if state.on_gone then
+    state.on_gone(self)
+  end
+end
+
+local function on_event(self, name, ...)
+  local handle = events[name]
+  if handle then
+    return handle(self, conn.state(self), ...)
+  end
+end
+
+-- Fields that are seldom asked for are made of what is at hand when they are.
+local lazy = { __index = {} }
+
+---@param fields table with the raw head of a request or response in [lazy]
+function lazy.__index(fields, name)
+  if name == "request" and fields[lazy] then
+    local request = http.parse_request(fields[lazy])
+    fields.request = request
+    return request
+  elseif name == "data" then
+    local data = {}
+    rawset(fields, "data", data)
+    return data
+  end
+  return nil
+end
+
+--- Makes an open connection the application's.
+---@param self userdata
+---@param fields table the public fields
+---@param handlers khp.Handlers
+---@param head string? the opening request's head, from which the field `request` is made when asked for
+---@param on_gone fun(conn: userdata)?
+function connection.adopt(self, fields, handlers, head, on_gone)
+  fields[lazy] = head
+  conn.fields(self, setmetatable(fields, lazy))
+  conn.state(self, { handlers = handlers, on_gone = on_gone })
+  conn.on_event(self, on_event)
+  conn.on_message(self, handlers.on_message or enqueue)
+  conn.open(self)
+end
+
+--- Delivers an event that came before the connection was adopted: "message", message, kind; "closed", …
+---@param self userdata
+---@param name string
+---@param ... any
+function connection.replay(self, name, ...)
+  local deliver = on_event
+  if name == "message" then
+    local on_message = conn.state(self).handlers.on_message or enqueue
+    deliver = function(_, _, message, kind)
+      on_message(self, message, kind)
+    end
+  end
+  local ok, message = xpcall(deliver, debug.traceback, self, name, ...)
+  if not ok then
+    log.error("%s: %s", name, message)
+    conn.close(self, 1011, "internal error")
+  end
+end
+
+-- nil, "closed", "ECLOSED", detail
+local function closed(self)
+  return nil, "closed", "ECLOSED", self.closed
+end
+
+---@class khp.Connection
+local methods = conn.methods
+
+--- Queues one message; it leaves when control returns to the loop. Text must be UTF-8.
+--- Fails with ELIMIT when the queue is full: then wait for on_drain, or with drain().
+---@param message string
+---@param kind "text"|"binary"|nil default "text"
+---@return true? sent
+---@return string? message, string? code, table? detail
+methods.send = conn.send
+
+--- Bytes that were sent and have not been taken by the system yet.
+---@return integer
+methods.queued = conn.queued
+
+--- The TLS session: { version, cipher, server_name, alpn, peer_subject, peer_verified, resumed }; nil without TLS.
+---@return table?
+methods.tls = conn.tls
+
+--- The next message. Waits: not for callbacks, and not where on_message hears the messages.
+---@param timeout number? seconds; nil: as long as it takes
+---@return string? message
+---@return string kind or error message
+---@return string? code ETIMEOUT, ECLOSED
+---@return khp.Closed? detail
+function methods.receive(self, timeout)
+  local state = conn.state(self)
+  if state.handlers.on_message then
+    error("receive: on_message hears the messages of this connection", 2)
+  elseif state.first then
+    return dequeue(self, state)
+  elseif self.closed then
+    return closed(self)
+  end
+  local message, kind = task.wait(state, timeout)
+  if message then
+    return message, kind
+  elseif kind == "timeout" then
+    return nil, "timeout: no message in " .. tostring(timeout) .. " s", "ETIMEOUT", {}
+  end
+  return closed(self)
+end
+
+local function next_message(self)
+  return methods.receive(self)
+end
+
+--- Iterates over the messages until the connection is closed: `for message, kind in conn:each() do … end`.
+---@return fun(conn: khp.Connection): string?, string?
+---@return khp.Connection
+function methods.each(self)
+  return next_message, self
+end
+
+--- Sends a ping and waits for its pong.
+---@param timeout number? seconds; default 20
+---@return number? seconds of the round trip
+---@return string? message, string? code, table? detail
+function methods.ping(self, timeout)
+  local state = conn.state(self)
+  local pings = state.pings or {}
+  state.pings = pings
+  local count = (state.ping_count or 0) + 1
+  state.ping_count = count
+  local payload = ("khp %d"):format(count)
+  local sent, message, code, detail = conn.send_ping(self, payload)
+  if not sent then
+    return nil, message, code, detail
+  end
+  local place, before = {}, loop.clock()
+  pings[payload] = place
+  local after, why = task.wait(place, timeout or 20)
+  pings[payload] = nil
+  if after then
+    return after - before
+  elseif why == "timeout" then
+    return nil, "timeout: no pong", "ETIMEOUT", {}
+  end
+  return closed(self)
+end
+
+--- Waits until the send queue is below half of its limit.
+---@param timeout number? seconds
+---@return true?
+---@return string? message, string? code, table? detail
+function methods.drain(self, timeout)
+  local state = conn.state(self)
+  if self.closed then
+    return closed(self)
+  elseif not conn.congested(self) then
+    return true
+  end
+  state.draining = state.draining or {}
+  local drained, why = task.wait(state.draining, timeout)
+  if drained then
+    return true
+  elseif why == "timeout" then
+    return nil, "timeout: the peer does not read", "ETIMEOUT", {}
+  end
+  return closed(self)
+end
+
+--- Closes in order: what was sent goes out first, then the close frame; waits for the peer's answer where waiting
+--- is allowed, else returns at once. Further calls do nothing.
+---@param code integer? 1000 (default) to 1003, 1007 to 1014, 3000 to 4999
+---@param reason string? UTF-8, at most 123 bytes
+---@return true
+function methods.close(self, code, reason)
+  conn.close(self, code or 1000, reason or "")
+  local state = conn.state(self)
+  if not self.closed and not (state.ending and state.ending.waiter) and task.can_wait() then
+    state.ending = state.ending or {}
+    task.wait(state.ending)
+  end
+  return true
+end
+
+--- Stops reading: the peer is slowed down by TCP. What was read already may still come. Keepalive rests meanwhile.
+function methods.pause(self)
+  conn.state(self).held = true
+  conn.pause(self)
+end
+
+--- Reads again after pause().
+function methods.resume(self)
+  local state = conn.state(self)
+  state.held = nil
+  if not state.full then
+    conn.resume(self)
+  end
+end
+
+return connection

@@ -1,0 +1,87 @@
+-- What a server's policy may answer: accept, challenge, redirect, reject. Each call makes a table that says what
+-- was decided; nothing is sent here. This file must not know who asked, nor what is lawful there: the handshake
+-- machines check that when the decision is carried out.
+
+local decision = {}
+
+local mt = { __name = "khp.decision" }
+
+---@class khp.Decision
+---@field action "accept"|"challenge"|"redirect"|"reject"
+
+local function make(action, value)
+  value.action = action
+  return setmetatable(value, mt)
+end
+
+local function options(name, given)
+  if given ~= nil and type(given) ~= "table" then
+    error(name .. ": a table expected, not " .. type(given), 3)
+  end
+  local copy = {}
+  for key, value in pairs(given or {}) do
+    copy[key] = value
+  end
+  return copy
+end
+
+---@class khp.Accept
+---@field protocol string? one of those the client asked for
+---@field extensions string[]? of those the client asked for: "name; parameter=value"
+---@field headers table? further fields, name → value
+---@field reason string? reason phrase
+---@field khp boolean? opening only: false answers without the extended handshake
+
+--- Goes on: the 101.
+---@param given khp.Accept?
+---@return khp.Decision
+function decision.accept(given)
+  return make("accept", options("accept", given))
+end
+
+--- Asks for credentials: a 401 with this challenge ('Basic realm="members"'), or several.
+---@param challenge string|string[]
+---@param given { headers: table?, body: string? }?
+---@return khp.Decision
+function decision.challenge(challenge, given)
+  if type(challenge) ~= "string" and type(challenge) ~= "table" then
+    error("challenge: a challenge expected, not " .. type(challenge), 2)
+  end
+  local made = options("challenge", given)
+  made.challenge = challenge
+  return make("challenge", made)
+end
+
+--- Sends the client elsewhere.
+---@param location string
+---@param given { status: integer?, headers: table?, body: string? }? status: 302 (default), 300, 301, 303 or 307
+---@return khp.Decision
+function decision.redirect(location, given)
+  if type(location) ~= "string" then
+    error("redirect: a location expected, not " .. type(location), 2)
+  end
+  local made = options("redirect", given)
+  made.location = location
+  return make("redirect", made)
+end
+
+--- Refuses.
+---@param status integer 400 to 599
+---@param given { reason: string?, headers: table?, body: string? }|string? or the body alone
+---@return khp.Decision
+function decision.reject(status, given)
+  if type(status) ~= "number" or status < 300 or status > 599 or status % 1 ~= 0 then
+    error("reject: a status from 300 to 599 expected, not " .. tostring(status), 2)
+  end
+  local made = options("reject", type(given) == "string" and { body = given } or given)
+  made.status = status
+  return make("reject", made)
+end
+
+---@param value any
+---@return boolean
+function decision.is(value)
+  return getmetatable(value) == mt
+end
+
+return decision

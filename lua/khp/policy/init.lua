@@ -1,0 +1,94 @@
+-- Loads policies: a file that returns a table of functions, or such a table as it is. A policy is checked when it is
+-- loaded, so that a misspelt function is found then and not in the middle of a handshake. This file must not know
+-- when its functions are called.
+
+local errors = require "khp.errors"
+local options = require "khp.options"
+local sandbox = require "khp.policy.sandbox"
+
+local policy = {}
+
+---@class khp.ServerPolicy
+---@field opening (fun(request: table, session: table): khp.Decision?)?
+---@field extended (fun(request: table, session: table): khp.Decision?)?
+
+---@class khp.ClientPolicy
+---@field request (fun(request: table, attempt: integer): table?)?  further headers of an extended request
+---@field challenge (fun(challenge: table, attempt: integer): any)?  credentials; nil gives up
+---@field redirect (fun(location: string, from: string, count: integer): boolean|string)?
+---@field response (fun(response: table, action: string): string?)?  the last word on what to do
+
+local contracts = {
+  server = { opening = true, extended = true },
+  client = { request = true, challenge = true, redirect = true, response = true },
+}
+
+-- Text only: bytecode can break out of anything.
+local function load_text(path, environment)
+  local file, message = io.open(path, "rb")
+  if not file then
+    return nil, message
+  end
+  local text = file:read "*a"
+  file:close()
+  if not text then
+    return nil, path .. ": cannot be read"
+  elseif text:byte() == 27 then
+    return nil, path .. ": bytecode is not loaded, only text"
+  end
+  local name = "@" .. path
+  if setfenv then -- Lua 5.1
+    local chunk, wrong = loadstring(text, name)
+    return chunk and setfenv(chunk, environment), wrong
+  end
+  return load(text, name, "t", environment)
+end
+
+local function check(what, functions, side)
+  if type(functions) ~= "table" then
+    return what .. ": a policy returns a table of functions, not " .. type(functions)
+  end
+  for name, value in pairs(functions) do
+    if name ~= "tests" then
+      if not contracts[side][name] then
+        local near = type(name) == "string" and options.nearest(name, contracts[side])
+        return ("%s: a %s's policy has no '%s'%s"):format(
+          what, side, tostring(name), near and ", did you mean '" .. near .. "'?" or "")
+      elseif type(value) ~= "function" then
+        return ("%s: %s: a function expected, not %s"):format(what, name, type(value))
+      end
+    end
+  end
+  return nil
+end
+
+--- Loads and checks a policy.
+---@param from string|table a path, or the table of functions itself
+---@param side "server"|"client"
+---@return khp.ServerPolicy|khp.ClientPolicy|nil functions
+---@return string? message
+---@return string? code EPOLICY
+---@return table? detail
+function policy.load(from, side)
+  local what, functions = "policy", from
+  if type(from) == "string" then
+    what = from
+    local folder = from:match "^(.*)/[^/]*$" or "."
+    local chunk, message = load_text(from, sandbox.new(folder, load_text))
+    if not chunk then
+      return errors.fail(message, "EPOLICY", { path = from })
+    end
+    local ok, result = pcall(chunk)
+    if not ok then
+      return errors.fail(tostring(result), "EPOLICY", { path = from })
+    end
+    functions = result
+  end
+  local wrong = check(what, functions, side)
+  if wrong then
+    return errors.fail(wrong, "EPOLICY", { path = type(from) == "string" and from or nil })
+  end
+  return functions
+end
+
+return policy

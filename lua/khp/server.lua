@@ -1,0 +1,530 @@
+-- The server: drives each accepted connection through the opening and the extended handshake, asks the policy, and
+-- hands the open connection to the application. The rules of both handshakes are the machines'; here are only the
+-- order of things, the clock and the wires. This file must not know HTTP's or WebSocket's rules.
+
+local connection = require "khp.connection"
+local core = require "khp.core"
+local decision = require "khp.policy.decision"
+local errors = require "khp.errors"
+local extended = require "khp.extended.server"
+local limits = require "khp.limits"
+local log = require "khp.log"
+local opening = require "khp.opening.server"
+local options = require "khp.options"
+local policies = require "khp.policy"
+local session = require "khp.policy.session"
+local task = require "khp.task"
+local tls = require "khp.tls"
+
+local conn, loop = core.conn, core.loop
+
+local server = {}
+
+local KHP = "x-kaazing-handshake"
+
+local declaration = options.declare("khp.listen", {
+  host = { type = "string" },
+  port = { type = "integer", min = 0, max = 65535 },
+  path = { type = "string" },
+  fd = { type = "integer", min = 0 },
+  reuse_port = { type = "boolean", default = false },
+  backlog = { type = "integer", min = 1 },
+  tls = { type = "table" },
+  policy = { type = "string|table" },
+  protocols = { type = "strings" },
+  on_open = { type = "function" },
+  on_message = { type = "function" },
+  on_close = { type = "function" },
+  on_drain = { type = "function" },
+  limits = { type = "table" },
+  server_header = { type = "string|boolean", default = "khp" },
+  trace = { type = "function" },
+})
+
+---@class khp.Server
+---@field package listener userdata?
+local methods = {}
+local mt = { __index = methods, __name = "khp.server" }
+
+-- A connection's state during the handshakes (conn.state):
+--   server      its server
+--   machine     the one that has the word
+--   step        "opening" or "extended"
+--   head        bytes received so far, from which the field `request` is made
+--   session     what the policy sees, made when it is asked
+--   deciding    the task in which the policy is being asked
+
+local function finish(self, state, message, code)
+  state.server.counts.failed = state.server.counts.failed + 1
+  if log.enabled "info" then
+    local peer = self.peer or {}
+    log.info("%s: %s handshake failed: %s (%s)", peer.host or peer.path or "?", state.step, log.quote(message), code)
+  end
+end
+
+local function session_of(self, state)
+  if not state.session then
+    state.session = session.new(self, state.server, loop.now)
+  end
+  return state.session
+end
+
+-- The application's turn: the connection is open.
+local function open(self, state, result)
+  local owner = state.server
+  local opened = state.opened
+  local fields = {
+    protocol = result.protocol,
+    extensions = result.extensions,
+    khp = opened.khp,
+    data = state.session and state.session.data,
+  }
+  owner.counts.opened = owner.counts.opened + 1
+  connection.adopt(self, fields, owner.handlers, opened.head, owner.on_gone)
+  conn.deadline(self)
+  if log.enabled "info" then
+    local peer = self.peer or {}
+    log.info("%s: open%s, protocol %s", peer.host or peer.path or "?", opened.khp and " (KHP)" or "",
+      result.protocol or "none")
+  end
+  if owner.on_open then
+    task.spawn(owner.serve, self)
+  end
+end
+
+local pump
+
+-- What the policy decided, or nil where it has no opinion, goes to the machine; what the machine finds unlawful
+-- becomes a 500.
+local function apply(self, state, decided)
+  local machine = state.machine
+  local action = decided.action
+  local ok, message
+  if action == "accept" then
+    ok, message = machine:accept(decided)
+  elseif action == "challenge" then
+    if machine.challenge then
+      ok, message = machine:challenge(decided.challenge, decided)
+    else
+      ok, message = machine:reject(401, { headers = { ["WWW-Authenticate"] = decided.challenge }, body = decided.body })
+    end
+  elseif action == "redirect" then
+    if machine.redirect then
+      ok, message = machine:redirect(decided.location, decided)
+    else
+      ok, message = machine:reject(decided.status or 302, { headers = { Location = decided.location } })
+    end
+  else
+    ok, message = machine:reject(decided.status, decided)
+  end
+  if not ok then
+    log.error("policy %s: %s: %s", state.server.policy_name, state.step, message)
+    machine:reject(500, {})
+  end
+  pump(self, state)
+end
+
+local function default_opening(state, request)
+  if not request.upgrade then
+    return decision.reject(426, { headers = { Upgrade = "websocket", Connection = "Upgrade" } })
+  end
+  local offered = request.protocols
+  for i = 1, #offered do
+    if offered[i] == KHP then
+      return decision.accept { protocol = KHP }
+    end
+  end
+  return decision.accept { protocol = state.server:choose(offered) }
+end
+
+local function default_extended(state, request)
+  return decision.accept { protocol = state.server:choose(request.protocols) }
+end
+
+local defaults = { opening = default_opening, extended = default_extended }
+
+-- Runs in a task of its own, so that the policy may wait.
+local function ask(self, state, decide, request)
+  local current = session_of(self, state)
+  current.attempt = state.attempt
+  if state.step == "opening" then
+    current.opening, current.path = request, request.path
+  end
+  local ok, decided = xpcall(decide, debug.traceback, request, current)
+  if state.machine == nil or self.state == "closed" then
+    return
+  end
+  state.deciding = nil
+  if not ok then
+    log.error("policy %s: %s: %s", state.server.policy_name, state.step, decided)
+    decided = decision.reject(500)
+  elseif decided == nil then
+    decided = defaults[state.step](state, request)
+  elseif not decision.is(decided) then
+    log.error("policy %s: %s: accept, challenge, redirect or reject expected, got %s", state.server.policy_name,
+      state.step, type(decided))
+    decided = decision.reject(500)
+  elseif state.step == "opening" and decided.action == "accept" then
+    decided = state.server:complete_opening(decided, request)
+  end
+  apply(self, state, decided)
+end
+
+local function on_request(self, state, request, attempt)
+  local decide = state.policy[state.step]
+  state.attempt = attempt
+  if decide then
+    local deciding = task.spawn(ask, self, state, decide, request)
+    if state.machine and coroutine.status(deciding) ~= "dead" then
+      state.deciding = deciding
+    end
+  else
+    apply(self, state, defaults[state.step](state, request))
+  end
+end
+
+local function extended_message(self, message, kind)
+  local state = conn.state(self)
+  local machine = state.machine
+  if state.server.trace then
+    state.server.trace("receive", "extended", message)
+  end
+  machine:message(message, kind)
+  pump(self, state)
+end
+
+local handle = {}
+
+handle["request"] = on_request
+
+handle["send"] = function(self, state, bytes, kind)
+  if state.server.trace then
+    state.server.trace("send", state.step, bytes)
+  end
+  if state.step == "opening" then
+    conn.write(self, bytes)
+  else
+    conn.send(self, bytes, kind or "binary")
+  end
+end
+
+handle["failed"] = finish
+
+handle["close"] = function(self, state, code, reason)
+  state.machine = nil
+  if state.step == "opening" then
+    conn.close(self)
+  else
+    conn.close(self, code, reason or "")
+  end
+end
+
+local function begin_extended(self, state, result)
+  local owner = state.server
+  state.step = "extended"
+  state.machine = extended.new {
+    opening = result.request,
+    accept = result.accept,
+    opening_extensions = result.extensions,
+    limits = owner.limits,
+    now = loop.now(),
+    timeout = owner.limits.extended,
+    server = owner.server_header,
+  }
+  conn.deadline(self, owner.limits.extended)
+  conn.on_message(self, extended_message)
+end
+
+handle["open"] = function(self, state, result)
+  if state.step == "extended" then
+    return open(self, state, result)
+  end
+  local rest = result.rest
+  local head = state.head
+  state.opened = { khp = result.protocol == KHP, head = head:sub(1, #head - #rest) }
+  state.head = nil
+  conn.upgrade(self, "server")
+  if state.opened.khp then
+    begin_extended(self, state, result)
+  else
+    state.machine = nil
+    open(self, state, result)
+  end
+  if rest ~= "" then
+    conn.feed(self, rest)
+  end
+end
+
+-- Carries out what the machine wants, until it wants nothing more or gives way to another.
+function pump(self, state)
+  local machine = state.machine
+  while machine and state.machine == machine do
+    local what, a, b, c = machine:poll()
+    if not what then
+      return
+    end
+    if what == "open" and state.step == "extended" then
+      state.machine = nil
+    end
+    handle[what](self, state, a, b, c)
+  end
+end
+
+local events = {}
+
+function events.bytes(self, state, bytes)
+  local machine = state.machine
+  if not machine then
+    return
+  end
+  if state.server.trace then
+    state.server.trace("receive", "opening", bytes)
+  end
+  state.head = state.head and state.head .. bytes or bytes
+  machine:feed(bytes)
+  pump(self, state)
+end
+
+function events.deadline(self, state)
+  if state.machine then
+    if state.deciding then
+      task.cancel(state.deciding)
+      state.deciding = nil
+    end
+    state.machine:tick(loop.now())
+    pump(self, state)
+  end
+end
+
+function events.closed(self, state, code, reason)
+  if state.deciding then
+    task.cancel(state.deciding)
+  end
+  if state.machine then
+    state.machine = nil
+    finish(self, state, reason == "" and "closed with " .. code or reason, "ECLOSED")
+  end
+end
+
+function events.gone(self, state)
+  state.server.on_gone(self)
+end
+
+-- The first event of an accepted connection.
+local function begin(owner, self)
+  local state = {
+    server = owner,
+    policy = owner.policy,
+    step = "opening",
+    machine = opening.new {
+      limits = owner.limits,
+      now = loop.now(),
+      timeout = owner.limits.opening,
+      server = owner.server_header,
+    },
+  }
+  owner.live[self] = true
+  conn.state(self, state)
+  conn.deadline(self, owner.limits.opening)
+end
+
+local function event_handler(owner)
+  return function(self, name, ...)
+    local state = conn.state(self)
+    if state then
+      local event = events[name]
+      if event then
+        event(self, state, ...)
+      end
+    elseif name == "open" then
+      begin(owner, self)
+    elseif name == "closed" then -- TLS failed
+      owner.counts.failed = owner.counts.failed + 1
+      log.info("a connection failed before it was open: %s", (select(2, ...)))
+    end
+  end
+end
+
+--- Listens. See the reference for the options.
+---@param given table
+---@return khp.Server?
+---@return string? message
+---@return string? code
+---@return table? detail
+function server.listen(given)
+  local checked = options.check(declaration, given, 3)
+  local owner = setmetatable({
+    limits = limits.resolve(checked.limits, 3),
+    protocols = checked.protocols,
+    policy = {},
+    policy_source = checked.policy,
+    policy_name = type(checked.policy) == "string" and checked.policy or "(table)",
+    server_header = checked.server_header,
+    trace = checked.trace,
+    on_open = checked.on_open,
+    handlers = { on_message = checked.on_message, on_close = checked.on_close, on_drain = checked.on_drain },
+    live = {},
+    counts = { opened = 0, failed = 0 },
+  }, mt)
+  if checked.policy then
+    local policy, message, code, detail = policies.load(checked.policy, "server")
+    if not policy then
+      return nil, message, code, detail
+    end
+    owner.policy = policy
+  end
+  if checked.tls then
+    local message, code, detail
+    owner.tls, message, code, detail = tls.server(checked.tls, 3)
+    if not owner.tls then
+      return nil, message, code, detail
+    end
+  end
+  function owner.on_gone(self)
+    owner.live[self] = nil
+    if owner.closing and not next(owner.live) then
+      task.wake(owner.closing)
+    end
+  end
+  function owner.serve(self)
+    local ok, message = xpcall(owner.on_open, debug.traceback, self)
+    if not ok then
+      log.error("on_open: %s", message)
+      conn.close(self, 1011, "internal error")
+    elseif self.state == "open" and not owner.handlers.on_message then
+      conn.close(self, 1000, "")
+    end
+  end
+  local listener, message, code = core.listener.listen({
+    host = checked.host,
+    port = checked.port,
+    path = checked.path,
+    fd = checked.fd,
+    reuse_port = checked.reuse_port,
+    backlog = checked.backlog,
+    connections = owner.limits.connections,
+    tls = owner.tls,
+    tls_timeout = owner.limits.opening,
+  }, event_handler(owner), owner.limits)
+  if not listener then
+    return errors.fail(message, code, { host = checked.host, port = checked.port, path = checked.path })
+  end
+  owner.listener = listener
+  return owner
+end
+
+-- The first of these that the server's option `protocols` names.
+---@package
+function methods:choose(offered)
+  for _, one in ipairs(offered) do
+    for _, known in ipairs(self.protocols or {}) do
+      if one == known then
+        return one
+      end
+    end
+  end
+  return nil
+end
+
+-- A policy's accept{} of the opening names an application's protocol, or none, where the client may have asked for
+-- KHP: then KHP it is, unless the policy said no (O3).
+---@package
+function methods:complete_opening(decided, request) -- luacheck: no self
+  if decided.khp ~= false and decided.protocol == nil then
+    for _, offered in ipairs(request.protocols) do
+      if offered == KHP then
+        decided.protocol = KHP
+      end
+    end
+  end
+  return decided
+end
+
+--- Where it listens: host, port; or the path of a unix socket. Nothing once closed.
+---@return string? host, integer? port
+function methods:address()
+  if self.listener then
+    return core.listener.address(self.listener)
+  end
+  return nil
+end
+
+--- Loads the policy file and the certificates again. What is loaded is checked first; if anything is wrong the old
+--- ones stay. Connections keep the policy that they began with.
+---@return true?
+---@return string? message, string? code, table? detail
+function methods:reload()
+  local policy = self.policy
+  if type(self.policy_source) == "string" then
+    local message, code, detail
+    policy, message, code, detail = policies.load(self.policy_source, "server")
+    if not policy then
+      return nil, message, code, detail
+    end
+  end
+  if self.tls then
+    local ok, message, code = core.tls.reload(self.tls)
+    if not ok then
+      return errors.fail(message, code)
+    end
+  end
+  self.policy = policy
+  return true
+end
+
+--- What has happened so far: { connections, opened, failed }.
+---@return { connections: integer, opened: integer, failed: integer }
+function methods:stats()
+  local n = 0
+  for _ in pairs(self.live) do
+    n = n + 1
+  end
+  return { connections = n, opened = self.counts.opened, failed = self.counts.failed }
+end
+
+--- Every connection that is open.
+---@return khp.Connection[]
+function methods:connections()
+  local list = {}
+  for one in pairs(self.live) do
+    if one.khp ~= nil and one.state == "open" then
+      list[#list + 1] = one
+    end
+  end
+  return list
+end
+
+--- Stops listening and closes every connection with 1001; waits until they are gone where waiting is allowed, and
+--- ends the rest after the timeout.
+---@param timeout number? seconds; default 5
+function methods:close(timeout)
+  if self.listener then
+    core.listener.close(self.listener)
+    self.listener = nil
+  end
+  for one in pairs(self.live) do
+    if one.khp ~= nil then
+      conn.close(one, 1001, "")
+    else
+      conn.abort(one)
+    end
+  end
+  if next(self.live) and not self.closing and task.can_wait() then
+    self.closing = {}
+    task.wait(self.closing, timeout or 5)
+    for one in pairs(self.live) do
+      conn.abort(one)
+    end
+  end
+end
+
+mt.__close = function(self)
+  self:close()
+end
+
+function mt:__tostring()
+  local host, port = self:address()
+  return "khp.server: " .. (host and host .. (port and ":" .. port or "") or "closed")
+end
+
+return server

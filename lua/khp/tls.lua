@@ -1,0 +1,88 @@
+-- TLS settings as users write them, checked and turned into what the C core keeps. This file must not know who
+-- connects or listens.
+
+local core = require "khp.core"
+local errors = require "khp.errors"
+local options = require "khp.options"
+
+local tls = {}
+
+local server_declaration = options.declare("tls", {
+  cert = { type = "string", required = true },
+  key = { type = "string" },
+  ca = { type = "string" },
+  verify = { type = "string", choices = { "none", "optional", "required" }, default = "none" },
+  names = { type = "table" },
+})
+
+local name_declaration = options.declare("tls.names", {
+  name = { type = "string", required = true },
+  cert = { type = "string", required = true },
+  key = { type = "string" },
+})
+
+local client_declaration = options.declare("tls", {
+  cert = { type = "string" },
+  key = { type = "string" },
+  ca = { type = "string" },
+  verify = { type = "boolean", default = true },
+  server_name = { type = "string" },
+})
+
+local function new(checked)
+  local settings, message, code = core.tls.new(checked)
+  if not settings then
+    return errors.fail(message, code)
+  end
+  return settings
+end
+
+---@class khp.ServerTls
+---@field cert string PEM file: the certificate and its chain
+---@field key string? PEM file; default: in the same file
+---@field ca string? PEM file or folder: who signs the clients' certificates
+---@field verify "none"|"optional"|"required"|nil client certificates
+---@field names { name: string, cert: string, key: string? }[]? further certificates, by server name
+
+--- Settings of a server. Unknown options throw.
+---@param given khp.ServerTls
+---@param level integer whose line to blame
+---@return userdata? settings
+---@return string? message, string? code, table? detail
+function tls.server(given, level)
+  local checked = options.check(server_declaration, given, level + 1)
+  for _, entry in ipairs(checked.names or {}) do
+    options.check(name_declaration, entry, level + 1)
+  end
+  if checked.verify ~= "none" and not checked.ca then
+    error("tls: option 'verify' needs 'ca': who signs the clients' certificates", level + 1)
+  end
+  checked.role = "server"
+  return new(checked)
+end
+
+---@class khp.ClientTls
+---@field ca string? PEM file or folder of authorities; default: the system's
+---@field cert string? PEM file: the client's certificate
+---@field key string? PEM file; default: in the same file
+---@field verify boolean? check the server's certificate and name (default); false: accept any
+---@field server_name string? the name to ask for and to check; default: the URL's host
+
+--- Settings of a client, and the server name it asks for. Unknown options throw.
+---@param given khp.ClientTls?
+---@param level integer whose line to blame
+---@return userdata? settings
+---@return string? server_name_or_message, string? code, table? detail
+function tls.client(given, level)
+  local checked = options.check(client_declaration, given or {}, level + 1)
+  local name = checked.server_name
+  checked.role = "client"
+  checked.verify = checked.verify and "required" or "none"
+  local settings, message, code, detail = new(checked)
+  if not settings then
+    return nil, message, code, detail
+  end
+  return settings, name
+end
+
+return tls
