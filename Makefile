@@ -95,6 +95,7 @@ LUADIR ?= $(LUA_LMOD)
 LIBDIR ?= $(LUA_CMOD)
 BINDIR ?= $(PREFIX)/bin
 INSTALL ?= install
+PROGRAMS := $(notdir $(wildcard bin/*))
 LUA_MODULES = $(sort $(shell cd lua && find khp -name '*.lua'))
 
 # Installs what was built, and builds nothing.
@@ -106,10 +107,10 @@ install: ## copies the built module to PREFIX (LUADIR LIBDIR BINDIR DESTDIR)
 	done
 	@mkdir -p "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)"
 	$(INSTALL) -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/khp/core.so"
-	$(INSTALL) -m 755 bin/khp "$(DESTDIR)$(BINDIR)/khp"
+	@for program in $(PROGRAMS); do $(INSTALL) -m 755 bin/$$program "$(DESTDIR)$(BINDIR)/$$program" || exit 1; done
 
 uninstall: ## removes what install put there
-	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)/khp"
+	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" $(PROGRAMS:%="$(DESTDIR)$(BINDIR)/%")
 
 # ---- running from the checkout ---------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: spec spec-c spec-c-programs spec-all check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
-	coverage rock
+	coverage rock rockspec
 
 BUSTED = $(LUA) scripts/busted.lua
 
@@ -215,6 +216,9 @@ check-valgrind: ## the specs under valgrind, leaks included
 
 check-gc: ## the Lua specs with the collector always running
 	@$(SUBMAKE) spec-all BUSTED_ARGS=--helper=spec/helpers/collector.lua LIMIT=900
+
+rockspec: ## writes the lists of files in the rockspec
+	$(LUA) scripts/rockspec.lua
 
 rock: ## builds and loads the rock in a tree of its own, offline
 	@scripts/rock $(BUILD)/rock

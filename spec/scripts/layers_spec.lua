@@ -3,7 +3,7 @@
 local directory
 
 local function run(root)
-  local pipe = assert(io.popen(("lua5.4 scripts/layers.lua '%s' 2>&1"):format(root)))
+  local pipe = assert(io.popen(("%s scripts/layers.lua '%s' 2>&1"):format(os.getenv "LUA" or "lua5.4", root)))
   local output = pipe:read "a"
   local ok = pipe:close()
   return ok == true, output

@@ -2,7 +2,7 @@
 
 --- Runs the tally; returns what it printed, its last line, and whether it ended with status 0.
 local function tally(arguments)
-  local pipe = assert(io.popen("lua5.4 scripts/tally.lua " .. arguments))
+  local pipe = assert(io.popen((os.getenv "LUA" or "lua5.4") .. " scripts/tally.lua " .. arguments))
   local output = pipe:read "a"
   local ok = pipe:close()
   return output, output:match "([^\n]*)\n$", ok == true

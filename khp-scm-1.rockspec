@@ -1,0 +1,127 @@
+rockspec_format = "3.0"
+package = "khp"
+version = "scm-1"
+
+description = {
+  summary = "WebSocket client and server whose handshake is a program",
+  detailed = [[
+khp is a WebSocket library that speaks the Kaazing WebSocket Handshake Protocol: after the ordinary opening, client and
+server exchange HTTP messages inside the socket, and Lua policies on both sides decide about challenges, redirects and
+extensions. With a peer that does not speak it, khp is a fast and complete WebSocket library.]],
+  license = "MIT",
+  labels = { "websocket", "networking", "async", "kaazing" },
+}
+
+source = {
+  url = "git+file://.",
+}
+
+supported_platforms = { "linux", "macosx", "bsd" }
+
+dependencies = {
+  "lua >= 5.4, < 5.5",
+}
+
+test_dependencies = {
+  "busted >= 2.1",
+}
+
+test = {
+  type = "busted",
+}
+
+external_dependencies = {
+  LIBWEBSOCKETS = { header = "libwebsockets.h", library = "websockets" },
+  LIBUV = { header = "uv.h", library = "uv" },
+  OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
+  LIBCRYPTO = { header = "openssl/evp.h", library = "crypto" },
+  ZLIB = { header = "zlib.h", library = "z" },
+}
+
+-- The lists of files are written by `make rockspec`.
+build = {
+  type = "builtin",
+  modules = {
+    ["khp.core"] = {
+      sources = {
+        "csrc/core/connection.c",
+        "csrc/http/body.c",
+        "csrc/http/challenge.c",
+        "csrc/http/date.c",
+        "csrc/http/error.c",
+        "csrc/http/framing.c",
+        "csrc/http/grammar.c",
+        "csrc/http/head.c",
+        "csrc/http/line.c",
+        "csrc/http/status.c",
+        "csrc/http/text.c",
+        "csrc/http/writer.c",
+        "csrc/lua/conn.c",
+        "csrc/lua/crypto.c",
+        "csrc/lua/http.c",
+        "csrc/lua/http_headers.c",
+        "csrc/lua/http_message.c",
+        "csrc/lua/listener.c",
+        "csrc/lua/loop.c",
+        "csrc/lua/module.c",
+        "csrc/lua/options.c",
+        "csrc/lua/timer.c",
+        "csrc/lua/tls.c",
+        "csrc/net/address.c",
+        "csrc/net/connector.c",
+        "csrc/net/error.c",
+        "csrc/net/listener.c",
+        "csrc/net/loop.c",
+        "csrc/net/queue.c",
+        "csrc/net/reactor.c",
+        "csrc/net/timer.c",
+        "csrc/net/tls.c",
+        "csrc/net/tls_explain.c",
+        "csrc/ws/crypto.c",
+        "csrc/ws/frame.c",
+        "csrc/ws/reader.c",
+        "csrc/ws/utf8.c",
+      },
+      defines = { "_GNU_SOURCE" },
+      incdirs = {
+        "csrc", "$(LIBWEBSOCKETS_INCDIR)", "$(LIBUV_INCDIR)", "$(OPENSSL_INCDIR)", "$(LIBCRYPTO_INCDIR)",
+        "$(ZLIB_INCDIR)",
+      },
+      libdirs = {
+        "$(LIBWEBSOCKETS_LIBDIR)", "$(LIBUV_LIBDIR)", "$(OPENSSL_LIBDIR)", "$(LIBCRYPTO_LIBDIR)", "$(ZLIB_LIBDIR)",
+      },
+      libraries = { "websockets", "uv", "ssl", "crypto", "z" },
+    },
+    -- Lua
+    ["khp"] = "lua/khp/init.lua",
+    ["khp.client"] = "lua/khp/client.lua",
+    ["khp.connection"] = "lua/khp/connection.lua",
+    ["khp.crypto"] = "lua/khp/crypto.lua",
+    ["khp.errors"] = "lua/khp/errors.lua",
+    ["khp.extended.assembly"] = "lua/khp/extended/assembly.lua",
+    ["khp.extended.client"] = "lua/khp/extended/client.lua",
+    ["khp.extended.server"] = "lua/khp/extended/server.lua",
+    ["khp.limits"] = "lua/khp/limits.lua",
+    ["khp.log"] = "lua/khp/log.lua",
+    ["khp.opening.client"] = "lua/khp/opening/client.lua",
+    ["khp.opening.common"] = "lua/khp/opening/common.lua",
+    ["khp.opening.request"] = "lua/khp/opening/request.lua",
+    ["khp.opening.server"] = "lua/khp/opening/server.lua",
+    ["khp.options"] = "lua/khp/options.lua",
+    ["khp.policy"] = "lua/khp/policy/init.lua",
+    ["khp.policy.decision"] = "lua/khp/policy/decision.lua",
+    ["khp.policy.sandbox"] = "lua/khp/policy/sandbox.lua",
+    ["khp.policy.session"] = "lua/khp/policy/session.lua",
+    ["khp.redirect"] = "lua/khp/redirect.lua",
+    ["khp.server"] = "lua/khp/server.lua",
+    ["khp.status"] = "lua/khp/status.lua",
+    ["khp.task"] = "lua/khp/task.lua",
+    ["khp.tls"] = "lua/khp/tls.lua",
+    ["khp.uri"] = "lua/khp/uri.lua",
+  },
+  install = {
+    bin = {
+    },
+  },
+  copy_directories = { "docs" },
+}
