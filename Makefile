@@ -164,7 +164,14 @@ $(BUILD)/spec/%_test: spec/c/%_test.c $(ARCHIVE)
 	$(call say,CC,$<)
 	$(Q)$(COMPILE) -MMD -MP -MF $@.d $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $< $(ARCHIVE) $(CMOCKA_LIBS) $(KHP_LIBS)
 
-spec-c-programs: $(C_SPEC_PROGRAMS)
+# A fuzz target without libFuzzer, to replay its corpus.
+FUZZERS := $(patsubst spec/fuzz/%_fuzz.c,%,$(sort $(wildcard spec/fuzz/*_fuzz.c)))
+$(BUILD)/spec/%_replay: spec/fuzz/%_fuzz.c spec/fuzz/replay.c $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS)
+
+spec-c-programs: $(C_SPEC_PROGRAMS) $(FUZZERS:%=$(BUILD)/spec/%_replay)
 
 # With ROOMS, only these rooms are built and linked.
 spec-c: $(if $(FILE),$(FILE:spec/c/%.c=$(BUILD)/spec/%),$(C_SPEC_PROGRAMS)) ## runs the C tests (FILE=... ROOMS="http ws")
@@ -182,6 +189,8 @@ E2E_SPECS := $(filter spec/e2e/%,$(LUA_SPECS))
 SUITES = --limit $(LIMIT) \
 	$(foreach program,$(C_SPEC_PROGRAMS),--tap $(program:$(BUILD)/spec/%=spec/c/%.c) \
 		'CMOCKA_MESSAGE_OUTPUT=TAP $(RUN_C) $(program)') \
+	$(foreach name,$(FUZZERS),--tap spec/fuzz/corpus/$(name) \
+		'$(RUN_C) $(BUILD)/spec/$(name)_replay spec/fuzz/corpus/$(name)') \
 	$(foreach file,$(filter-out $(E2E_SPECS),$(LUA_SPECS)),--tap $(file) \
 		'$(RUN_LUA) $(BUSTED) -o TAP $(BUSTED_ARGS) $(file)') \
 	$(foreach backend,$(BACKENDS),$(foreach file,$(E2E_SPECS),--tap '$(file) on $(backend)' \
@@ -226,7 +235,6 @@ rock: ## builds and loads the rock in a tree of its own, offline
 # ---- fuzzing and coverage --------------------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 30
-FUZZERS := $(patsubst spec/fuzz/%_fuzz.c,%,$(sort $(wildcard spec/fuzz/*_fuzz.c)))
 FUZZ_BUILD := $(BUILD)/fuzz
 FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 
