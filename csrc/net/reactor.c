@@ -1,0 +1,305 @@
+/*
+ * libwebsockets behind reactor.h. Never used of it: its TLS, its writes (while it holds back a
+ * partial write it spins on a peer that sends but does not read), its timers, its listening and
+ * connecting.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libwebsockets.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "net/inside.h"
+
+enum {
+    READ_SIZE = 64 * 1024,
+    DESCRIPTORS_LEAST = 1024,
+    DESCRIPTORS_MOST = 65536 + 1024 /* unless asked for: libwebsockets' tables cost 16 bytes each */
+};
+
+struct khp_net_reactor {
+    struct khp_net_loop *loop;
+    struct lws_context *context;
+    struct lws_vhost *vhost;
+    struct khp_net_stream *adopting;
+    int descriptors; /* the size of libwebsockets' tables: what is above it is refused */
+    bool uv;
+    bool busy;
+    lws_sorted_usec_list_t bound; /* poll backend: ends a wait */
+};
+
+/* ---- what libwebsockets tells us ---- */
+
+/*
+ * The error of its last recv(2), 0: none. It does not say, but sets errno to 0 before it reads;
+ * what it does between then and RAW_CLOSE may fail, but not in the ways of a connection.
+ */
+static int connection_error(int sys) {
+    switch (sys) {
+    case ECONNRESET:
+    case ECONNABORTED:
+    case EPIPE:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+        return sys;
+    default:
+        return 0;
+    }
+}
+
+static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t n) {
+    (void)user;
+    struct khp_net_stream *stream;
+    struct khp_net_reactor *reactor;
+    int sys = errno;
+
+    switch ((int)reason) {
+    case LWS_CALLBACK_WSI_CREATE: /* before it has our opaque pointer */
+        reactor = lws_context_user(lws_get_context(wsi));
+        if (reactor->adopting != NULL)
+            khp_net_stream_on_wsi(reactor->adopting, wsi);
+        break;
+    case LWS_CALLBACK_RAW_RX:
+        stream = lws_get_opaque_user_data(wsi);
+        if (stream != NULL && n > 0)
+            khp_net_stream_on_bytes(stream, in, n);
+        break;
+    case LWS_CALLBACK_RAW_WRITEABLE:
+        stream = lws_get_opaque_user_data(wsi);
+        if (stream != NULL)
+            khp_net_stream_on_writable(stream);
+        break;
+    case LWS_CALLBACK_RAW_CLOSE:
+        stream = lws_get_opaque_user_data(wsi);
+        if (stream != NULL)
+            khp_net_stream_on_closed(stream, connection_error(sys));
+        break;
+    case LWS_CALLBACK_WSI_DESTROY:
+        stream = lws_get_opaque_user_data(wsi);
+        lws_set_opaque_user_data(wsi, NULL);
+        if (stream != NULL)
+            khp_net_stream_on_gone(stream);
+        break;
+    case LWS_CALLBACK_RAW_RX_FILE: /* poll backend: the libuv loop has work */
+        reactor = lws_context_user(lws_get_context(wsi));
+        uv_run(khp_net_loop_uv(reactor->loop), UV_RUN_NOWAIT);
+        break;
+    default:
+        break;
+    }
+    errno = 0;
+    return 0;
+}
+
+static const struct lws_protocols protocols[] = {{.name = "khp", .callback = on_event}, {0}};
+
+/* ---- life ---- */
+
+static void count_closing(uv_handle_t *handle, void *counter) {
+    if (uv_is_closing(handle))
+        ++*(unsigned *)counter;
+}
+
+/* libwebsockets' second destroy unloads its plugin: no close callback of it may be pending then. */
+static void finish_closing(uv_loop_t *uv) {
+    unsigned closing;
+    do {
+        uv_run(uv, UV_RUN_NOWAIT);
+        closing = 0;
+        uv_walk(uv, count_closing, &closing);
+    } while (closing > 0);
+}
+
+static void destroy_context(struct khp_net_reactor *reactor) {
+    for (int tries = 0; reactor->context != NULL && tries < 4; tries++) {
+        lws_context_destroy(reactor->context); /* sets it to NULL at the end */
+        if (reactor->context != NULL)
+            finish_closing(khp_net_loop_uv(reactor->loop));
+    }
+}
+
+static rlim_t table_size(const struct khp_net_reactor *reactor, unsigned most, rlim_t limit) {
+    rlim_t size = most != 0 ? most : DESCRIPTORS_MOST;
+    rlim_t least = (rlim_t)uv_backend_fd(khp_net_loop_uv(reactor->loop)) + DESCRIPTORS_LEAST;
+    if (size < least)
+        size = least;
+    return size < limit ? size : limit;
+}
+
+/*
+ * libwebsockets finds a connection by its descriptor in a table as large as RLIMIT_NOFILE, or, when
+ * it is told of another limit, by searching one. The limit is therefore lowered for the moment in
+ * which it looks.
+ */
+static struct lws_context *create_context(struct khp_net_reactor *reactor, unsigned most) {
+    struct lws_context_creation_info info;
+    memset(&info, 0, sizeof info);
+    void *loops[] = {khp_net_loop_uv(reactor->loop)};
+    info.port = CONTEXT_PORT_NO_LISTEN;
+    info.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS;
+    if (reactor->uv) {
+        info.options |= LWS_SERVER_OPTION_LIBUV;
+        info.foreign_loops = loops;
+    }
+    info.protocols = protocols;
+    info.user = reactor;
+    info.pcontext = &reactor->context;
+    info.pt_serv_buf_size = READ_SIZE + LWS_PRE;
+    info.http_proxy_address = ""; /* or it would read $http_proxy */
+    info.vhost_name = "khp";
+
+    struct rlimit limit = {0}, lower;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    lower = limit;
+    lower.rlim_cur = table_size(reactor, most, limit.rlim_cur);
+    bool lowered = lower.rlim_cur < limit.rlim_cur && setrlimit(RLIMIT_NOFILE, &lower) == 0;
+    reactor->descriptors = (int)(lowered ? lower.rlim_cur : limit.rlim_cur);
+    struct sigaction pipe; /* libwebsockets ignores the signal; that is the host's to decide */
+    sigaction(SIGPIPE, NULL, &pipe);
+    lws_set_log_level(0, NULL);
+    reactor->context = lws_create_context(&info);
+    if (reactor->context != NULL) {
+        /* With a loop of ours it may return a context that it is already destroying. */
+        struct lws_pollfd nobody = {.fd = uv_backend_fd(khp_net_loop_uv(reactor->loop))};
+        if (lws_service_fd(reactor->context, &nobody) < 0)
+            destroy_context(reactor);
+        else
+            reactor->vhost = lws_create_vhost(reactor->context, &info);
+    }
+    sigaction(SIGPIPE, &pipe, NULL);
+    if (lowered)
+        setrlimit(RLIMIT_NOFILE, &limit);
+    return reactor->context;
+}
+
+/* Poll backend: libwebsockets' poll() wakes when the libuv loop has something to do. */
+static bool watch_uv(struct khp_net_reactor *reactor) {
+    int fd = fcntl(uv_backend_fd(khp_net_loop_uv(reactor->loop)), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0 || fd >= reactor->descriptors) {
+        close(fd);
+        return false;
+    }
+    lws_adopt_desc_t adopt = {.vh = reactor->vhost,
+                              .type = LWS_ADOPT_RAW_FILE_DESC,
+                              .fd.filefd = fd,
+                              .vh_prot_name = protocols[0].name};
+    if (lws_adopt_descriptor_vhost_via_info(&adopt) != NULL)
+        return true;
+    close(fd);
+    return false;
+}
+
+struct khp_net_reactor *khp_net_reactor_new(struct khp_net_loop *loop, enum khp_net_backend backend,
+                                            unsigned max_descriptors, struct khp_net_error *error) {
+    struct khp_net_reactor *reactor = calloc(1, sizeof *reactor);
+    if (reactor == NULL) {
+        khp_net_error_set(error, KHP_NET_E_LIMIT, 0, "out of memory");
+        return NULL;
+    }
+    reactor->loop = loop;
+    reactor->uv = backend == KHP_NET_BACKEND_UV;
+    if (create_context(reactor, max_descriptors) != NULL && reactor->vhost != NULL &&
+        (reactor->uv || watch_uv(reactor)))
+        return reactor;
+    khp_net_error_set(error, KHP_NET_E_SYSTEM, 0,
+                      reactor->uv ? "libwebsockets cannot use libuv (is its plugin installed?)"
+                                  : "libwebsockets cannot be set up");
+    khp_net_reactor_free(reactor);
+    return NULL;
+}
+
+void khp_net_reactor_free(struct khp_net_reactor *reactor) {
+    destroy_context(reactor);
+    free(reactor);
+}
+
+/* ---- turning ---- */
+
+static void bound_rings(uv_timer_t *timer) {
+    (void)timer; /* libuv has stopped waiting: that was all */
+}
+
+static void bound_fires(lws_sorted_usec_list_t *sul) {
+    (void)sul;
+}
+
+static void turn_uv(struct khp_net_loop *loop, int64_t wait_ms) {
+    if (wait_ms == 0) {
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        return;
+    }
+    if (wait_ms > 0)
+        uv_timer_start(&loop->bound, bound_rings, (uint64_t)wait_ms, 0);
+    uv_run(&loop->uv, UV_RUN_ONCE);
+    uv_timer_stop(&loop->bound);
+}
+
+/*
+ * libuv registers what it shall watch only when it runs, hence once before the wait; what it then
+ * reports may have added to that, hence no wait after it.
+ */
+static void turn_poll(struct khp_net_reactor *reactor, int64_t wait_ms) {
+    struct khp_net_loop *loop = reactor->loop;
+    uint64_t entries = loop->entries;
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    int alarm = uv_backend_timeout(&loop->uv);
+    if (loop->entries != entries || loop->due != NULL)
+        wait_ms = 0;
+    else if (alarm >= 0 && (wait_ms < 0 || alarm < wait_ms))
+        wait_ms = alarm;
+    /* Half a millisecond more, since its wait is rounded down. */
+    if (wait_ms > 0)
+        lws_sul_schedule(reactor->context, 0, &reactor->bound, bound_fires,
+                         (lws_usec_t)wait_ms * LWS_US_PER_MS + LWS_US_PER_MS / 2);
+    reactor->busy = true;
+    lws_service(reactor->context, wait_ms == 0 ? -1 : 0);
+    reactor->busy = false;
+    lws_sul_cancel(&reactor->bound);
+}
+
+void khp_net_reactor_turn(struct khp_net_reactor *reactor, int64_t wait_ms) {
+    if (reactor->uv)
+        turn_uv(reactor->loop, wait_ms);
+    else
+        turn_poll(reactor, wait_ms);
+}
+
+bool khp_net_reactor_busy(const struct khp_net_reactor *reactor) {
+    return reactor->busy;
+}
+
+/* ---- descriptors ---- */
+
+bool khp_net_reactor_adopt(struct khp_net_reactor *reactor, int fd, struct khp_net_stream *stream) {
+    if (fd >= reactor->descriptors) {
+        close(fd);
+        return false;
+    }
+    lws_adopt_desc_t adopt = {.vh = reactor->vhost,
+                              .type = LWS_ADOPT_SOCKET,
+                              .fd.sockfd = fd,
+                              .vh_prot_name = protocols[0].name,
+                              .opaque = stream};
+    reactor->adopting = stream;
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
+    reactor->adopting = NULL;
+    return wsi != NULL;
+}
+
+void khp_net_reactor_want_read(struct lws *wsi, bool on) {
+    lws_rx_flow_control(wsi, on ? 1 : 0);
+}
+
+void khp_net_reactor_want_write(struct lws *wsi) {
+    lws_callback_on_writable(wsi);
+}
+
+void khp_net_reactor_kill(struct lws *wsi) {
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
+}
