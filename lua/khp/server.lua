@@ -94,32 +94,53 @@ end
 
 local pump
 
--- What the policy decided, or nil where it has no opinion, goes to the machine; what the machine finds unlawful
--- becomes a 500.
+local function with_header(answer, name, value)
+  local copy = {}
+  for key, old in pairs(answer) do
+    copy[key] = old
+  end
+  copy.headers = { { name, value } }
+  for key, old in pairs(answer.headers or {}) do
+    copy.headers[#copy.headers + 1] = type(key) == "number" and old or { key, old }
+  end
+  return copy
+end
+
+-- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.
+local carry_out = {}
+
+function carry_out.accept(machine, decided)
+  return machine:accept(decided.answer)
+end
+
+function carry_out.challenge(machine, decided)
+  if machine.challenge then
+    return machine:challenge(decided.subject, decided.answer)
+  end
+  return machine:reject(401, with_header(decided.answer, "WWW-Authenticate", decided.subject))
+end
+
+function carry_out.redirect(machine, decided)
+  if machine.redirect then
+    return machine:redirect(decided.subject, decided.answer)
+  end
+  local answer = with_header(decided.answer, "Location", decided.subject)
+  local status = answer.status or 302
+  answer.status = nil
+  return machine:reject(status, answer)
+end
+
+function carry_out.reject(machine, decided)
+  return machine:reject(decided.subject, decided.answer)
+end
+
+-- What was decided goes to the machine; what the machine finds unlawful becomes a 500.
 local function apply(self, state, decided)
   local machine = state.machine
-  local action = decided.action
-  local ok, message
-  if action == "accept" then
-    ok, message = machine:accept(decided)
-  elseif action == "challenge" then
-    if machine.challenge then
-      ok, message = machine:challenge(decided.challenge, decided)
-    else
-      ok, message = machine:reject(401, { headers = { ["WWW-Authenticate"] = decided.challenge }, body = decided.body })
-    end
-  elseif action == "redirect" then
-    if machine.redirect then
-      ok, message = machine:redirect(decided.location, decided)
-    else
-      ok, message = machine:reject(decided.status or 302, { headers = { Location = decided.location } })
-    end
-  else
-    ok, message = machine:reject(decided.status, decided)
-  end
+  local ok, message = carry_out[decided.action](machine, decided)
   if not ok then
     log.error("policy %s: %s: %s", state.server.policy_name, state.step, message)
-    machine:reject(500, {})
+    machine:reject(500)
   end
   pump(self, state)
 end
@@ -352,9 +373,9 @@ end
 ---@return string? code
 ---@return table? detail
 function server.listen(given)
-  local checked = options.check(declaration, given, 3)
+  local checked = options.check(declaration, given, 2)
   local owner = setmetatable({
-    limits = limits.resolve(checked.limits, 3),
+    limits = limits.resolve(checked.limits, 2),
     protocols = checked.protocols,
     policy = {},
     policy_source = checked.policy,
@@ -375,7 +396,7 @@ function server.listen(given)
   end
   if checked.tls then
     local message, code, detail
-    owner.tls, message, code, detail = tls.server(checked.tls, 3)
+    owner.tls, message, code, detail = tls.server(checked.tls, 2)
     if not owner.tls then
       return nil, message, code, detail
     end
@@ -430,13 +451,15 @@ end
 -- KHP: then KHP it is, unless the policy said no (O3).
 ---@package
 function methods:complete_opening(decided, request) -- luacheck: no self
-  if decided.khp ~= false and decided.protocol == nil then
+  local answer = decided.answer
+  if answer.khp ~= false and answer.protocol == nil then
     for _, offered in ipairs(request.protocols) do
       if offered == KHP then
-        decided.protocol = KHP
+        answer.protocol = KHP
       end
     end
   end
+  answer.khp = nil
   return decided
 end
 

@@ -2,27 +2,39 @@
 -- was decided; nothing is sent here. This file must not know who asked, nor what is lawful there: the handshake
 -- machines check that when the decision is carried out.
 
+local options = require "khp.options"
+
 local decision = {}
 
 local mt = { __name = "khp.decision" }
 
 ---@class khp.Decision
 ---@field action "accept"|"challenge"|"redirect"|"reject"
+---@field subject any the challenge, the location or the status
+---@field answer table what the machine's method takes besides
 
-local function make(action, value)
-  value.action = action
-  return setmetatable(value, mt)
+local function make(action, subject, answer)
+  return setmetatable({ action = action, subject = subject, answer = answer }, mt)
 end
 
-local function options(name, given)
-  if given ~= nil and type(given) ~= "table" then
-    error(name .. ": a table expected, not " .. type(given), 3)
-  end
-  local copy = {}
-  for key, value in pairs(given or {}) do
-    copy[key] = value
-  end
-  return copy
+local headers, body, reason = { type = "table" }, { type = "string" }, { type = "string" }
+
+local declarations = {
+  accept = options.declare("accept", {
+    protocol = { type = "string" },
+    extensions = { type = "strings" },
+    headers = headers,
+    reason = reason,
+    khp = { type = "boolean" },
+  }),
+  challenge = options.declare("challenge", { headers = headers, body = body }),
+  redirect = options.declare("redirect", { status = { type = "integer" }, headers = headers, body = body }),
+  reject = options.declare("reject", { headers = headers, body = body, reason = reason }),
+}
+
+-- Checked at the line of the policy that calls.
+local function check(name, given)
+  return options.check(declarations[name], given, 3)
 end
 
 ---@class khp.Accept
@@ -36,7 +48,7 @@ end
 ---@param given khp.Accept?
 ---@return khp.Decision
 function decision.accept(given)
-  return make("accept", options("accept", given))
+  return make("accept", nil, check("accept", given))
 end
 
 --- Asks for credentials: a 401 with this challenge ('Basic realm="members"'), or several.
@@ -47,9 +59,7 @@ function decision.challenge(challenge, given)
   if type(challenge) ~= "string" and type(challenge) ~= "table" then
     error("challenge: a challenge expected, not " .. type(challenge), 2)
   end
-  local made = options("challenge", given)
-  made.challenge = challenge
-  return make("challenge", made)
+  return make("challenge", challenge, check("challenge", given))
 end
 
 --- Sends the client elsewhere.
@@ -60,9 +70,7 @@ function decision.redirect(location, given)
   if type(location) ~= "string" then
     error("redirect: a location expected, not " .. type(location), 2)
   end
-  local made = options("redirect", given)
-  made.location = location
-  return make("redirect", made)
+  return make("redirect", location, check("redirect", given))
 end
 
 --- Refuses.
@@ -73,9 +81,7 @@ function decision.reject(status, given)
   if type(status) ~= "number" or status < 300 or status > 599 or status % 1 ~= 0 then
     error("reject: a status from 300 to 599 expected, not " .. tostring(status), 2)
   end
-  local made = options("reject", type(given) == "string" and { body = given } or given)
-  made.status = status
-  return make("reject", made)
+  return make("reject", status, check("reject", type(given) == "string" and { body = given } or given))
 end
 
 ---@param value any

@@ -1,6 +1,6 @@
 -- What a policy sees of the connection whose handshake it decides. This file must not know the driver or the wire.
 
-local auth = require "khp.auth"
+local basic = require "khp.auth.basic"
 
 local session = {}
 
@@ -43,10 +43,11 @@ end
 
 --- Checks the request's Basic credentials.
 ---@param request table
----@param users table|function|string user → password, or function(user, password) → boolean, or an htpasswd file
+---@param users khp.auth.Users user → password, or function(user, password) → boolean, or a password file
 ---@return string? user who it is; nil: no credentials, or wrong ones
+---@return string? message
 function methods:basic(request, users) -- luacheck: no self
-  return auth.basic.check(request, users)
+  return basic.check(request.headers.authorization, users)
 end
 
 return session
