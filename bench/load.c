@@ -90,6 +90,28 @@ static double now(void) {
 
 /* ---- what the server used -------------------------------------------------------------------- */
 
+/* The number in that column (from 0) of a file of numbers, or -1. */
+static double read_number(const char *path, int column) {
+    char line[TEXT_MAX] = "";
+    FILE *file = fopen(path, "r");
+    if (file == NULL || fgets(line, sizeof line, file) == NULL) {
+        line[0] = '\0';
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    char *at = line;
+    double number = -1;
+    for (int i = 0; i <= column; i++) {
+        char *from = at;
+        number = strtod(from, &at);
+        if (at == from) {
+            return -1;
+        }
+    }
+    return number;
+}
+
 /* Nanoseconds of CPU of all threads. */
 static double server_cpu(long pid) {
     char path[300];
@@ -102,14 +124,8 @@ static double server_cpu(long pid) {
     struct dirent *entry;
     while ((entry = readdir(tasks)) != NULL) {
         snprintf(path, sizeof path, "/proc/%ld/task/%s/schedstat", pid, entry->d_name);
-        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
-        double used = 0;
-        if (file != NULL) {
-            if (fscanf(file, "%lf", &used) == 1) {
-                sum += used;
-            }
-            fclose(file);
-        }
+        double used = entry->d_name[0] == '.' ? 0 : read_number(path, 0);
+        sum += used > 0 ? used : 0; /* a thread may just have ended */
     }
     closedir(tasks);
     return sum;
@@ -118,12 +134,10 @@ static double server_cpu(long pid) {
 static double server_memory(long pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%ld/statm", pid);
-    FILE *file = fopen(path, "r");
-    double pages;
-    if (file == NULL || fscanf(file, "%*f %lf", &pages) != 1) {
+    double pages = read_number(path, 1);
+    if (pages < 0) {
         die("the server is gone");
     }
-    fclose(file);
     return pages * (double)sysconf(_SC_PAGESIZE);
 }
 
@@ -379,14 +393,15 @@ static void take_frames(struct bench *bench, struct conn *conn, const uint8_t *b
 
 static void take(struct bench *bench, struct conn *conn, const uint8_t *bytes, size_t n) {
     if (conn->state == OPENING) {
+        static const uint8_t end[] = {'\r', '\n', '\r', '\n'};
         size_t at = 0;
-        while (at < n && conn->line_ends < 4) {
-            bool next = bytes[at] == "\r\n\r\n"[conn->line_ends];
+        while (at < n && conn->line_ends < sizeof end) {
+            bool next = bytes[at] == end[conn->line_ends];
             conn->line_ends = next ? conn->line_ends + 1 : bytes[at] == '\r' ? 1 : 0;
             at++;
         }
         keep_prefix(conn, bytes, at);
-        if (conn->line_ends < 4) {
+        if (conn->line_ends < sizeof end) {
             return;
         }
         opened(bench, conn);

@@ -116,6 +116,7 @@ int main(int argc, char **argv) {
     lws_set_log_level(LLL_ERR, NULL);
     struct lws_context *context = lws_create_context(&info);
     if (context == NULL) {
+        free(memory);
         return 1;
     }
     struct lws_client_connect_info connect;

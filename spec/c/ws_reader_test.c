@@ -23,9 +23,11 @@
 #define ADDRESS_SANITIZER
 #endif
 
-/* The sanitizer returns NULL for what is too large, as the system does. */
-__attribute__((visibility("default"))) const char *__asan_default_options(void);
-const char *__asan_default_options(void) {
+/* The sanitizer returns NULL for what is too large, as the system does. The name is the
+ * sanitizer's. */
+__attribute__((visibility("default"))) const char *
+__asan_default_options(void); /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
+const char *__asan_default_options(void) { /* NOLINT */
     return "allocator_may_return_null=1:max_allocation_size_mb=64";
 }
 
