@@ -1,0 +1,124 @@
+-- One HTTP message out of the WebSocket messages that carry it (KHP H10): usually one, possibly many, cut
+-- anywhere, text or binary. The result does not depend on where the cuts are.
+-- This file must not know what the message means, or who sent it.
+
+local http = require "khp.http"
+
+local assembly = {}
+
+local find, match, sub = string.find, string.match, string.sub
+local setmetatable = setmetatable
+
+local whole = { request = http.parse_request, response = http.parse_response }
+
+-- The limits of the codec, made once for each table of limits that machines are given.
+local made = setmetatable({}, { __mode = "k" })
+
+--- The limits of the codec for messages of the extended handshake.
+---@param limits table as khp.limits resolves them
+---@return table
+function assembly.limits(limits)
+  local found = made[limits]
+  if not found then
+    found = { head = limits.extended_message, line = limits.line, fields = limits.fields, body = limits.body }
+    made[limits] = found
+  end
+  return found
+end
+
+-- Can a message that begins like this be HTTP? Asked while its first line is incomplete: "Hello" has to be refused
+-- at once (KHP E2), and not waited on until the deadline. So a method that has not ended yet is taken for one only
+-- in capitals; in a line that came whole any token will do (KHP H1).
+local function is_plausible(kind, prefix)
+  if kind == "response" then
+    return sub("HTTP/", 1, #prefix) == sub(prefix, 1, 5)
+  end
+  return not find(match(prefix, "^[^ ]*"), "[^%u%d!#$%%&'*+.^_`|~-]") and sub(prefix, 1, 1) ~= " "
+end
+
+-- Keeps the beginning of the first line until it is long enough to be judged.
+local function judge(self, bytes)
+  local prefix = self.prefix
+  if prefix then
+    prefix = match(prefix .. bytes, "[^\r\n].*") or "" -- RFC 2616 4.1: empty lines before the message
+    if not is_plausible(self.kind, prefix) then
+      return nil, "this is no HTTP " .. self.kind, "EPROTOCOL", { status = 400 }
+    end
+    self.prefix = #prefix < 32 and not find(prefix, " ", 1, true) and prefix or nil
+  end
+  return nil
+end
+
+local function too_long(limits)
+  return nil, "an HTTP message of more than " .. limits.extended_message .. " bytes", "ELIMIT", { status = 413 }
+end
+
+-- Goes on with a message that did not come in one piece.
+local function continue(self, limits, bytes)
+  local parser, head = self.parser, self.head
+  local body, message, code, detail
+  self.size = self.size + #bytes
+  if not head then
+    head, message, code, detail = parser:head(bytes)
+    if not head then
+      if message then
+        return nil, message, code, detail
+      end
+      return judge(self, bytes)
+    end
+    self.head, bytes = head, nil
+  end
+  body, message, code, detail = parser:body(bytes)
+  if body then
+    local rest = parser:rest()
+    if self.size - #rest > limits.extended_message then
+      return too_long(limits)
+    end
+    return head, rest
+  elseif message then
+    return nil, message, code, detail
+  elseif self.size > limits.extended_message then
+    return too_long(limits)
+  end
+  return nil
+end
+
+--- Reads the bytes of one WebSocket message on behalf of a machine, which has `kind` ("request" or "response") and
+--- `limits`. While a message is incomplete it stands in `machine.assembly`, whose `head` is the message table as
+--- soon as the head is complete.
+---@param machine table
+---@param bytes string
+---@return table? message complete; nil: it goes on, or it is wrong
+---@return string? rest what follows the message, or what is wrong with it
+---@return string? code, table? detail
+function assembly.read(machine, bytes)
+  local limits, self = machine.limits, machine.assembly
+  if self then
+    local message, rest, code, detail = continue(self, limits, bytes)
+    if message or rest then
+      machine.assembly = nil
+    end
+    return message, rest, code, detail
+  end
+  local kind, codec_limits = machine.kind, assembly.limits(limits)
+  local message, rest, code, detail = whole[kind](bytes, codec_limits)
+  if message then
+    if #bytes - #rest > limits.extended_message then
+      return too_long(limits)
+    end
+    return message, rest
+  elseif rest then
+    return nil, rest, code, detail
+  elseif bytes == "" then
+    return nil
+  end
+  self = { kind = kind, parser = http.parser(kind, codec_limits), head = nil, prefix = "", size = 0 }
+  machine.assembly = self
+  message, rest, code, detail = continue(self, limits, bytes)
+  if message or rest then
+    machine.assembly = nil
+  end
+  return message, rest, code, detail
+end
+
+return assembly

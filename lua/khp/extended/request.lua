@@ -1,0 +1,79 @@
+-- What an extended request asks for: its expectation, its protocols together with those of the opening, its
+-- extensions. This file must not know states or events, or what the answer will be.
+
+local common = require "khp.opening.common"
+local http = require "khp.http"
+
+local request = {}
+
+local lower = string.lower
+local KHP = common.KHP
+
+--- Is there an expectation that is not 100-continue? It cannot be met (KHP H8, RFC 2616 14.20).
+---@param headers table
+---@return boolean
+function request.expects_more(headers)
+  local value = headers.expect
+  if not value then
+    return false
+  end
+  local list = http.tokens(value)
+  if not list then
+    return true
+  end
+  for i = 1, #list do
+    if lower(list[i]) ~= "100-continue" then
+      return true
+    end
+  end
+  return false
+end
+
+local function unite(names, set, list)
+  for i = 1, #list do
+    local name = list[i]
+    if name ~= KHP and not set[name] then
+      names[#names + 1], set[name] = name, true
+    end
+  end
+end
+
+--- The protocols that may be chosen: those of the opening and of the extended request together (KHP E20).
+---@param opening table the opening request
+---@param headers table of the extended one
+---@return string[]? names in order of preference, table|string set of names, or what is wrong
+function request.protocols(opening, headers)
+  local names, set = {}, {}
+  if opening.protocols then
+    unite(names, set, opening.protocols)
+  end
+  local value = headers["sec-websocket-protocol"]
+  if value and value ~= "" then -- deployed clients send an empty one
+    local list, message = http.tokens(value)
+    if not list then
+      return nil, "Sec-WebSocket-Protocol: " .. message
+    end
+    unite(names, set, list)
+  end
+  return names, set
+end
+
+--- The extensions that are asked for.
+---@param headers table
+---@return table[]? extensions parsed, table|string set of names, or what is wrong
+function request.extensions(headers)
+  local value, set = headers["sec-websocket-extensions"], {}
+  if not value or value == "" then
+    return {}, set
+  end
+  local list, message = http.extensions(value)
+  if not list then
+    return nil, "Sec-WebSocket-Extensions: " .. message
+  end
+  for i = 1, #list do
+    set[list[i].name] = true
+  end
+  return list, set
+end
+
+return request

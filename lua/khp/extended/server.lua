@@ -1,0 +1,450 @@
+-- The server's side of the extended handshake as a sans-I/O machine: WebSocket messages and the time go in,
+-- messages to send and events come out. What to answer is not decided here: each request is an event, and its
+-- answer a method call at any later time. Whatever the driver answers, the wire stays lawful.
+-- This file must not know sockets, clocks, policies or authentication schemes.
+--
+-- The driver feeds messages until "open", "failed" or "close" comes; later ones belong to the application.
+-- What the application sends before "open" is the driver's matter: none of it may go out (KHP E2).
+
+local assembly = require "khp.extended.assembly"
+local common = require "khp.opening.common"
+local http = require "khp.http"
+local limits = require "khp.limits"
+local options = require "khp.options"
+local reason = require "khp.extended.reason"
+local requests = require "khp.extended.request"
+local responses = require "khp.extended.response"
+local status = require "khp.status"
+
+local server = {}
+
+local find = string.find
+local assert, error, next, setmetatable, tostring, type = assert, error, next, setmetatable, tostring, type
+local enter, push, show = common.enter, common.push, common.show
+local NONE = {}
+
+local declaration = options.declare("khp.extended.server.new", {
+  opening = { type = "table", required = true },
+  accept = { type = "string", required = true },
+  opening_extensions = { type = "table" },
+  limits = { type = "table" },
+  now = { type = "number" },
+  timeout = { type = "number", min = 0 },
+  server = { type = "string|boolean", default = "khp" },
+  date = { type = "function|boolean", default = http.date },
+})
+
+-- What a driver gives as a rule. It is looked at without the cost of the full check, once per handshake.
+local usual = {
+  opening = "table",
+  accept = "string",
+  opening_extensions = "table",
+  limits = "table",
+  now = "number",
+  server = "string",
+  date = "function",
+}
+
+local function is_usual(given)
+  for name, value in next, given do
+    if type(value) ~= usual[name] then
+      return false
+    end
+  end
+  return given.opening and given.accept and given.server and given.date and true
+end
+
+local READING, DECIDING, OPEN, CLOSED = "reading", "deciding", "open", "closed"
+
+---@class khp.extended.Server
+---@field state "reading"|"deciding"|"open"|"closed"
+local methods = {}
+local metatable = { __name = "khp.extended.server", __index = methods }
+
+methods.legal = {
+  [READING] = { [DECIDING] = true, [CLOSED] = true },
+  [DECIDING] = { [READING] = true, [OPEN] = true, [CLOSED] = true },
+  [OPEN] = {},
+  [CLOSED] = {},
+}
+
+-- Messages that come while an answer is awaited are kept for later, so that it makes no difference how long the
+-- answer takes; so many of them and no more.
+local MOST_HELD = 256
+
+local UPGRADE, CONNECTION = { "Upgrade", "websocket" }, { "Connection", "Upgrade" }
+local TEXT = { "Content-Type", "text/plain; charset=utf-8" }
+
+---@class khp.extended.ServerOptions
+---@field opening table the opening request as khp.opening.server gives it (protocols, headers)
+---@field accept string the opening's Sec-WebSocket-Accept
+---@field opening_extensions table[]? negotiated in the opening, parsed; default: none
+---@field limits table? extended_message, line, fields, body, attempts; see khp.limits
+---@field now number? seconds; without it there is no deadline
+---@field timeout number? seconds for the whole; default: the limit `extended`
+---@field server string|false|nil value of the Server header; false: none
+---@field date (fun(): string)|false|nil value of the Date header; default: khp.http.date
+
+--- A machine for one connection, whose opening handshake has chosen KHP (KHP E1).
+---@param given khp.extended.ServerOptions
+---@return khp.extended.Server
+function server.new(given)
+  if type(given) ~= "table" or not is_usual(given) then
+    given = options.check(declaration, given)
+  end
+  local bounds, extensions, negotiated = limits.resolve(given.limits), given.opening_extensions, NONE
+  if extensions and extensions[1] then
+    negotiated = {}
+    for i = 1, #extensions do
+      negotiated[extensions[i].name] = true
+    end
+  end
+  return setmetatable({
+    false, false, false, false, false, false, false, false, -- room for events
+    kind = "request",
+    state = READING,
+    opening = given.opening,
+    accept_hash = given.accept,
+    negotiated = negotiated,
+    limits = bounds,
+    expires = given.now and given.now + (given.timeout or bounds.extended) or nil,
+    server = given.server == true and "khp" or given.server,
+    date = given.date == true and http.date or given.date,
+    attempt = 0,
+    request = false,
+    protocols = false, -- set of what may be chosen in the answer to the present request
+    extensions = false, -- likewise
+    assembly = nil,
+    continued = false,
+    held = nil,
+    held_size = 0,
+    first = 0,
+    last = 0,
+  }, metatable)
+end
+
+--- Takes the next event; the driver polls until nil after each call that may have caused events:
+---   "request", request, attempt        answer with accept, challenge, redirect, reject (or wait, then one of them)
+---   "send", bytes, "binary"            send this as one message
+---   "open", { protocol, extensions, request, extension_source }
+---   "failed", message, code, detail    the peer's fault, or time is over; for the log
+---   "close", code, reason              close the WebSocket with this, once all is sent
+---@type fun(self: khp.extended.Server): string?, any, any, any
+methods.poll = common.poll
+
+local function close(self, code, message)
+  self.assembly, self.held = nil, nil
+  push(self, "close", code, reason(message))
+  enter(self, CLOSED)
+end
+
+-- Ends the handshake because of what the peer did or did not do. The answer is one that explains itself.
+local function fail(self, code, message, errcode, close_code)
+  local bytes = assert(responses.write(self, code, { TEXT }, NONE, message .. "\n"))
+  push(self, "send", bytes, "binary")
+  push(self, "failed", message, errcode, { status = code, attempts = self.attempt })
+  close(self, close_code, message)
+end
+
+local NOT_EXPECTED = "the expectation cannot be met"
+
+-- A request is complete: is it one that a policy may see?
+local function receive(self, request, rest)
+  local headers = request.headers
+  self.attempt = self.attempt + 1
+  self.continued = false
+  if requests.expects_more(headers) then
+    return fail(self, 417, NOT_EXPECTED, "EPROTOCOL", 1000)
+  end
+  local protocols, protocol_names = requests.protocols(self.opening, headers)
+  if not protocols then
+    return fail(self, 400, protocol_names, "EPROTOCOL", 1000)
+  end
+  local extensions, extension_names = requests.extensions(headers)
+  if not extensions then
+    return fail(self, 400, extension_names, "EPROTOCOL", 1000)
+  end
+  for i = 1, #extensions do
+    if self.negotiated[extensions[i].name] then -- KHP E9
+      local message = "the opening handshake has negotiated extension " .. show(extensions[i].name) .. " already"
+      return fail(self, 400, message, "EEXTENSION", 1011)
+    end
+  end
+  request.protocols, request.extensions = protocols, extensions
+  self.request, self.protocols, self.extensions = request, protocol_names, extension_names
+  enter(self, DECIDING)
+  push(self, "request", request, self.attempt)
+  if rest ~= "" then
+    self.held, self.held_size = { rest }, #rest
+  end
+end
+
+local function read(self, bytes)
+  local request, rest, code, detail = assembly.read(self, bytes)
+  if request then
+    return receive(self, request, rest)
+  elseif rest then -- KHP E2, E8: whatever it is, it gets an answer
+    return fail(self, detail and detail.status or 400, rest, code, 1000)
+  end
+  local head = self.assembly and self.assembly.head
+  if head and not self.continued and head.headers.expect then
+    if requests.expects_more(head.headers) then
+      self.attempt = self.attempt + 1
+      return fail(self, 417, NOT_EXPECTED, "EPROTOCOL", 1000)
+    elseif head.version ~= "1.0" then -- KHP H6: no 1xx to an HTTP/1.0 client
+      push(self, "send", "HTTP/1.1 100 Continue\r\n\r\n", "binary")
+    end
+    self.continued = true
+  end
+end
+
+--- A WebSocket message came. After a "close" it is ignored; after "open" it is the application's, and an error here.
+---@param bytes string
+---@param kind "text"|"binary"|nil both are understood (KHP E3)
+---@diagnostic disable-next-line: unused-local
+function methods:message(bytes, kind) -- luacheck: no unused args
+  local state = self.state
+  if state == READING then
+    read(self, bytes)
+  elseif state == DECIDING then
+    if bytes == "" then -- a part of no bytes: nothing came
+      return
+    end
+    local held = self.held or {}
+    self.held_size = self.held_size + #bytes
+    if #held >= MOST_HELD or self.held_size > self.limits.extended_message then
+      return fail(self, 413, "too much before the answer to a request", "ELIMIT", 1000)
+    end
+    held[#held + 1] = bytes
+    self.held = held
+  elseif state == OPEN then
+    error("the extended handshake is completed: messages are the application's now", 2)
+  end
+end
+
+-- Answers ----------------------------------------------------------------------------------------------------------
+
+-- An answer may be given while a request awaits one. It may come too late: then it is refused, and nothing else.
+local function undecided(self)
+  local state = self.state
+  if state == DECIDING then
+    return true
+  elseif state == CLOSED then
+    return false, "the extended handshake is over", "ECLOSED"
+  end
+  error("no extended request awaits an answer (state: " .. state .. ")", 3)
+end
+
+local function refuse(message)
+  return nil, message, "EPOLICY"
+end
+
+-- The fields of a table of further arguments, checked.
+local function further(given)
+  if given == nil then
+    return NONE
+  elseif type(given) ~= "table" then
+    error("a table expected, not " .. type(given), 3)
+  end
+  return given
+end
+
+---@class khp.extended.Acceptance
+---@field protocol string? one of those that the request names
+---@field extensions string[]? each as it stands in the header, "name; parameter=value"
+---@field headers table? more header fields
+---@field reason string? reason phrase
+
+--- Completes the handshake. What was not asked for is refused, and the request stays undecided.
+---@param answer khp.extended.Acceptance?
+---@return true? ok, string? message, string? code
+function methods:accept(answer)
+  local awaited, why, code = undecided(self)
+  if not awaited then
+    return nil, why, code
+  end
+  answer = further(answer)
+  local protocol, wanted = answer.protocol, answer.extensions
+  if protocol ~= nil and not self.protocols[protocol] then -- KHP E20
+    return refuse("protocol " .. show(tostring(protocol)) .. " was not asked for")
+  end
+  local chosen, source = responses.extensions(self.extensions, wanted == nil and NONE or wanted)
+  if not chosen then
+    return refuse(source)
+  end
+  if self.held then -- KHP E2
+    fail(self, 400, "a message before the extended handshake was completed", "EPROTOCOL", 1011)
+    return nil, "the client sent more before it had the answer", "EPROTOCOL"
+  end
+  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", self.accept_hash } }
+  if protocol then
+    list[4] = { "Sec-WebSocket-Protocol", protocol }
+  end
+  if source then
+    list[#list + 1] = { "Sec-WebSocket-Extensions", source }
+  end
+  -- KHP H6: an HTTP/1.0 client gets no 1xx; 204 completes the handshake just as well (KHP S204).
+  local switching = self.request.version ~= "1.0"
+  local bytes, message = responses.write(self, switching and 101 or 204, list, answer, nil)
+  if not bytes then
+    return refuse(message)
+  end
+  push(self, "send", bytes, "binary")
+  push(self, "open", {
+    protocol = protocol,
+    extensions = chosen,
+    request = self.request,
+    extension_source = source,
+  })
+  enter(self, OPEN)
+  return true
+end
+
+-- A final answer that does not complete the handshake: 1000 after it (KHP E19).
+local function finish(self, code, given, list)
+  local bytes, message = responses.write(self, code, list, given, given.body or "")
+  if not bytes then
+    return refuse(message)
+  end
+  push(self, "send", bytes, "binary")
+  close(self, 1000, "")
+  return true
+end
+
+--- Asks for credentials with 401; the client replays its request (KHP E13). The last request that the limit
+--- `attempts` allows is refused with 403 instead.
+---@param challenge string|string[] value of WWW-Authenticate, or several
+---@param given { reason: string?, headers: table?, body: string? }?
+---@return true? ok, string? message, string? code
+function methods:challenge(challenge, given)
+  local awaited, why, code = undecided(self)
+  if not awaited then
+    return nil, why, code
+  end
+  given = further(given)
+  local challenges = type(challenge) == "table" and challenge or { challenge }
+  local list = {}
+  for i = 1, #challenges do
+    local value = challenges[i]
+    local parsed = type(value) == "string" and http.challenges(value)
+    if not parsed or #parsed == 0 then
+      return refuse("not a challenge: " .. show(tostring(value)))
+    end
+    list[i] = { "WWW-Authenticate", value }
+  end
+  if #list == 0 then
+    return refuse("a 401 without a challenge")
+  end
+  if self.attempt >= self.limits.attempts then
+    fail(self, 403, "too many attempts", "EAUTH", 1000)
+    return true
+  end
+  local bytes, message = responses.write(self, 401, list, given, given.body or "")
+  if not bytes then
+    return refuse(message)
+  end
+  push(self, "send", bytes, "binary")
+  enter(self, READING)
+  local held = self.held
+  self.request, self.held, self.held_size = nil, nil, 0
+  for i = 1, held and #held or 0 do
+    self:message(held[i])
+  end
+  return true
+end
+
+--- Sends the client elsewhere. The connection ends with 1000 (KHP E19).
+---@param location string absolute URL (RFC 2616 14.30)
+---@param given { status: integer?, reason: string?, headers: table?, body: string? }? status: 300-303, 307; default 302
+---@return true? ok, string? message, string? code
+function methods:redirect(location, given)
+  local awaited, why, code = undecided(self)
+  if not awaited then
+    return nil, why, code
+  end
+  given = further(given)
+  local number = given.status or 302
+  if type(number) ~= "number" or status.row(number).action ~= "redirect" then
+    return refuse("status " .. tostring(number) .. " is no redirect")
+  elseif type(location) ~= "string" or location == "" or find(location, "[%c ]") then
+    return refuse("not a location: " .. show(tostring(location)))
+  end
+  return finish(self, number, given, { { "Location", location } })
+end
+
+-- Actions of the client for which a final refusal can be sent.
+local refusing = { close = true, proxy = true, upgrade = true, redirect = true }
+
+--- Refuses. The connection ends with 1000 (KHP E19).
+---@param number integer a final status that completes nothing
+---@param given { reason: string?, headers: table?, body: string? }?
+---@return true? ok, string? message, string? code
+function methods:reject(number, given)
+  local awaited, why, code = undecided(self)
+  if not awaited then
+    return nil, why, code
+  end
+  given = further(given)
+  if type(number) ~= "number" or number < 200 or number > 599 or number % 1 ~= 0
+    or not refusing[status.row(number).action] then
+    return refuse("status " .. tostring(number) .. " is no refusal")
+  end
+  return finish(self, number, given, {})
+end
+
+--- Tells the client with 202 that the decision takes a while (KHP S202); the request still awaits its answer.
+---@param given { reason: string?, headers: table?, body: string? }?
+---@return true? ok, string? message, string? code
+function methods:wait(given)
+  local awaited, why, code = undecided(self)
+  if not awaited then
+    return nil, why, code
+  end
+  given = further(given)
+  local bytes, message = responses.write(self, 202, {}, given, given.body or "")
+  if not bytes then
+    return refuse(message)
+  end
+  push(self, "send", bytes, "binary")
+  return true
+end
+
+-- Time and end -----------------------------------------------------------------------------------------------------
+
+--- When tick has to be called, in the driver's seconds; nil: never.
+---@return number?
+function methods:deadline()
+  local state = self.state
+  return (state == READING or state == DECIDING) and self.expires or nil
+end
+
+--- Tells the time. A handshake that is not completed in time is closed (KHP E18, E13).
+---@param now number seconds
+function methods:tick(now)
+  local expires = self:deadline()
+  if not expires or now < expires then
+    return
+  end
+  if self.state == DECIDING then -- KHP E8: this request is owed an answer
+    return fail(self, 503, "no answer to the request in time", "ETIMEOUT", 1011)
+  elseif self.assembly then
+    return fail(self, 408, "the request was not complete in time", "ETIMEOUT", 1011)
+  end
+  push(self, "failed", "no extended request in time", "ETIMEOUT", { attempts = self.attempt })
+  close(self, 1011, "no extended request in time")
+end
+
+--- The WebSocket is closed (KHP E16). Nothing can be sent any more.
+---@param code integer? of the peer's close
+---@param text string? likewise
+function methods:finish(code, text)
+  local state = self.state
+  if state == READING or state == DECIDING then
+    self.assembly, self.held = nil, nil
+    push(self, "failed", "the client closed during the extended handshake", "ECLOSED",
+      { code = code, reason = text, attempts = self.attempt })
+    enter(self, CLOSED)
+  end
+end
+
+return server

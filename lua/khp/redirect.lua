@@ -1,0 +1,166 @@
+-- Where a redirect may lead: rules by name or a function, the maximum of redirects in a row, loops, and how
+-- Location becomes a WebSocket URL (KHP E12). One tracker lives as long as one attempt to connect.
+-- This file must not know connections, responses or status codes.
+
+local options = require "khp.options"
+local uri = require "khp.uri"
+
+local redirect = {}
+
+local find, format, match, sub = string.find, string.format, string.match, string.sub
+local setmetatable, tostring, type = setmetatable, tostring, type
+
+local function same_host(from, to)
+  return from.host == to.host and from.unix == to.unix and from.zone == to.zone
+end
+
+local function is_name(u)
+  return not (u.ipv6 or u.unix or find(u.host, "^[%d.]+$"))
+end
+
+-- What two peers share: "example.org" for "a.example.org". A parent of one label, "org", is shared with strangers.
+local function parent(u)
+  local rest = is_name(u) and match(u.host, "^[^.]+%.(.+)$")
+  return rest and find(rest, ".", 1, true) and rest or nil
+end
+
+--- The rules by name, as Kaazing's clients have them: from the URL that redirects to the one that it names.
+---@type table<string, fun(from: khp.Uri, to: khp.Uri): boolean>
+redirect.rules = {
+  never = function()
+    return false
+  end,
+  ["same-origin"] = uri.same_origin,
+  ["same-domain"] = same_host,
+  ["sub-domain"] = function(from, to)
+    return same_host(from, to) or is_name(from) and sub(to.host, -#from.host - 1) == "." .. from.host
+  end,
+  ["peer-domain"] = function(from, to)
+    local shared = parent(from)
+    return same_host(from, to) or shared ~= nil and shared == parent(to)
+  end,
+  always = function()
+    return true
+  end,
+}
+
+local declaration = options.declare("khp.redirect.new", {
+  rule = {
+    type = "string|function",
+    default = "always",
+    check = function(value)
+      if type(value) == "string" and not redirect.rules[value] then
+        return nil, "must be never, same-origin, same-domain, sub-domain, peer-domain, always or a function"
+      end
+      return true
+    end,
+  },
+  limit = { type = "integer", default = 5, min = 0 },
+  downgrade = { type = "boolean", default = false },
+})
+
+---@class khp.redirect.Tracker
+---@field count integer redirects followed so far
+---@field current khp.Uri where the connection is now
+local methods = {}
+local metatable = { __name = "khp.redirect.tracker", __index = methods }
+
+---@class khp.redirect.Options
+---@field rule string|(fun(location: string, from: string, count: integer): boolean|string|nil)|nil a name of
+---  redirect.rules or a function, which says yes, no, or another URL; default "always"
+---@field limit integer? redirects in a row (RFC 2616 10.3); default 5
+---@field downgrade boolean? may a TLS connection lead to one without? default false
+
+--- A tracker for one attempt to connect.
+---@param from string|khp.Uri the URL of the first connection
+---@param given khp.redirect.Options?
+---@return khp.redirect.Tracker? tracker, string? message
+function redirect.new(from, given)
+  given = options.check(declaration, given)
+  local current = from
+  if type(from) == "string" then
+    local parsed, message = uri.parse(from)
+    if not parsed then
+      return nil, message
+    end
+    current = parsed
+  end
+  ---@cast current khp.Uri
+  current = uri.websocket(current)
+  return setmetatable({
+    rule = given.rule,
+    limit = given.limit,
+    downgrade = given.downgrade,
+    count = 0,
+    current = current,
+    seen = { [uri.format(current)] = true },
+  }, metatable)
+end
+
+local function refuse(self, message, location)
+  return nil, message, "EREDIRECT", { url = uri.format(self.current), location = location, redirects = self.count }
+end
+
+-- The WebSocket URL that a reference means from here.
+local function resolve(self, reference)
+  local to, message = uri.resolve(self.current, reference)
+  if not to then
+    return nil, message
+  end
+  to = uri.websocket(to)
+  -- Only what the user wrote counts as credentials, and only where he wrote it for.
+  to.userinfo = uri.same_origin(self.current, to) and self.current.userinfo or nil
+  return to
+end
+
+-- Returns what forbids this URL, whoever wants it.
+local function problem(self, to)
+  if to.scheme ~= "ws" and to.scheme ~= "wss" and not to.unix then
+    return "it is no WebSocket URL"
+  elseif to.unix and to.unix ~= self.current.unix then
+    return "no peer may lead to a unix socket"
+  elseif self.current.secure and not to.secure and not self.downgrade then
+    return "it leaves TLS"
+  elseif self.seen[uri.format(to)] then
+    return "it is a loop"
+  end
+  return nil
+end
+
+--- Follows a redirect, if it may be followed.
+---@param location string value of Location: absolute, relative, http(s) or ws(s)
+---@return string? url, khp.Uri|string parsed_or_message, string? code, table? detail
+function methods:follow(location)
+  local text = #location <= 200 and location or sub(location, 1, 197) .. "..."
+  if self.count >= self.limit then -- KHP E12, RFC 2616 10.3
+    local message = format("redirect to %s is not followed: it would be number %d in a row", text, self.count + 1)
+    return refuse(self, message, location)
+  end
+  local to, wrong = resolve(self, location)
+  wrong = not to and wrong or problem(self, to)
+  if wrong then
+    return refuse(self, "redirect to " .. text .. " is not followed: " .. wrong, location)
+  end
+  local rule = self.rule
+  if type(rule) == "function" then
+    local answer = rule(uri.format(to), uri.format(self.current), self.count + 1)
+    if type(answer) == "string" then
+      to, wrong = resolve(self, answer)
+      wrong = not to and wrong or problem(self, to)
+      if wrong then
+        return refuse(self, "redirect to " .. answer .. " is not followed: " .. wrong, answer)
+      end
+    elseif not answer then
+      return refuse(self, "redirect to " .. text .. " is not followed: the policy refused", location)
+    end
+  elseif not redirect.rules[rule](self.current, to) then
+    return refuse(self, "redirect to " .. text .. " is not followed: the rule is " .. tostring(rule), location)
+  end
+  local url = uri.format(to)
+  self.seen[url] = true
+  self.count = self.count + 1
+  self.current = to
+  return url, to
+end
+
+return redirect
