@@ -156,6 +156,7 @@ static struct identity *find_identity(const struct khp_net_tls *tls, const char 
     return wild;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
 static int choose_identity(SSL *ssl, int *alert, void *data) {
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     struct identity *identity = name != NULL ? find_identity(data, name) : NULL;
@@ -185,6 +186,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char
 /* ---- contexts ---- */
 
 /* Instead of OpenSSL's default, which asks at the terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
 static int no_passphrase(char *buffer, int size, int writing, void *data) {
     (void)buffer, (void)size, (void)writing;
     *(bool *)data = true;
