@@ -127,7 +127,7 @@ WITH_ENV = eval "$$($(SUBMAKE) -s env BUILD=$(BUILD))" &&
 demo: ## installs what is missing, builds, shows the library at work
 	@scripts/dependencies
 	@$(SUBMAKE) -s -j$(JOBS) build
-	@$(WITH_ENV) $(LUA) examples/demo.lua
+	@$(WITH_ENV) LUA=$(LUA) scripts/demo
 
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 $(BUILD)/bench/lws_%: KHP_BENCH_LIBS = -lwebsockets

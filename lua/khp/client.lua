@@ -63,20 +63,33 @@ local function answerer(self, first)
   return nil
 end
 
+-- 'Basic, realm "members"; Digest, realm "members"'
+local function describe(challenges)
+  local names = {}
+  for i, challenge in ipairs(challenges) do
+    local realm = challenge.parameters.realm
+    names[i] = challenge.scheme .. (type(realm) == "string" and (", realm %q"):format(realm) or "")
+  end
+  return table.concat(names, "; ")
+end
+
 -- The value of Authorization for these challenges at this place, or nil and why not. Credentials that were given
 -- for the first origin are for no other; a function or a policy is told where it is asked.
 function Call:authorize(challenges, target, count)
   self.count = count
+  local why = "there are none"
   local given = self.policy.challenge or type(self.options.credentials) == "function"
-  if not self.answerer or not given and not uri.same_origin(self.first, target) then
-    return nil, "no credentials for the challenge", "EAUTH"
+  if self.answerer and (given or uri.same_origin(self.first, target)) then
+    local ok, answer, message = pcall(self.answerer.answer, self.answerer, challenges,
+      { method = "GET", target = target.target, location = uri.format(target) })
+    if not ok then
+      return nil, "policy: challenge: " .. tostring(answer), "EPOLICY"
+    elseif answer then
+      return answer
+    end
+    why = message
   end
-  local ok, answer, why, code = pcall(self.answerer.answer, self.answerer, challenges,
-    { method = "GET", target = target.target, location = uri.format(target) })
-  if not ok then
-    return nil, "policy: challenge: " .. tostring(answer), "EPOLICY"
-  end
-  return answer, why, code
+  return nil, ("the server asks for credentials (%s): %s"):format(describe(challenges), why), "EAUTH"
 end
 
 local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }

@@ -46,7 +46,8 @@ local methods = {}
 local metatable = { __name = "khp.auth.answerer", __index = methods }
 
 --- An answerer for one connection attempt, all its rounds and redirects together.
----@param credentials khp.auth.Credentials|fun(realm: string?, location: string?, scheme: string): khp.auth.Credentials?
+---@param credentials khp.auth.Credentials|fun(realm: string?, location: string?, scheme: string,
+---  challenge: khp.auth.Challenge): khp.auth.Credentials?
 ---@param schemes khp.auth.Scheme[]? to use instead of auth.schemes
 ---@return khp.auth.Answerer
 function auth.new(credentials, schemes)
