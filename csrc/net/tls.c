@@ -116,15 +116,19 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
     /* What was verified with files that a reload has replaced is not kept. */
     if (name == NULL || context != tls->identities->context || !SSL_SESSION_is_resumable(session))
         return 0;
-    char *copy = strdup(name);
-    if (copy == NULL)
+    char *name_copy = strdup(name);
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    if (name_copy == NULL || copy == NULL) {
+        free(name_copy);
+        SSL_SESSION_free(copy);
         return 0;
+    }
     struct stored_session *slot = find_session(tls, name);
     if (slot == NULL)
         slot = oldest_session(tls);
     forget_session(slot);
-    *slot = (struct stored_session){.server_name = copy, .session = session, .age = ++tls->clock};
-    return 1;
+    *slot = (struct stored_session){.server_name = name_copy, .session = copy, .age = ++tls->clock};
+    return 0; /* not kept: the one that was given */
 }
 
 static void offer_session(struct khp_net_tls *tls, SSL *ssl, const char *server_name) {

@@ -43,10 +43,9 @@ void khp_net_tls_explain(SSL *ssl, int ssl_error, struct khp_net_error *error) {
                           X509_verify_cert_error_string(SSL_get_verify_result(ssl)));
     else if (cut && handshake)
         khp_net_error_set(error, KHP_NET_E_TLS, 0,
-                          "peer closed the connection during the TLS handshake");
+                          "the peer closed the connection during the TLS handshake");
     else if (cut)
-        khp_net_error_set(error, KHP_NET_E_TLS, 0,
-                          "peer closed the connection without a TLS close_notify");
+        khp_net_error_set(error, KHP_NET_E_TLS, 0, "closed by the peer without a TLS close_notify");
     else if (handshake && speaks_no_tls(first))
         khp_net_error_set(error, KHP_NET_E_TLS, 0, "%s: the peer does not speak TLS",
                           khp_net_tls_reason(first));
