@@ -12,24 +12,27 @@ local getmetatable, huge, ipairs, setmetatable = getmetatable, math.huge, ipairs
 ---@field name string
 ---@field default number
 ---@field unit string
+---@field max number? what the code below can count; where it is not given: any whole number, any time
 ---@field what string what it bounds
+
+local GIB = 1073741824
 
 --- Every limit, in the order of a connection's life.
 ---@type khp.Limit[]
 limits.list = {
   { name = "connections", default = 65536, unit = "connections", what = "open connections of one server" },
   { name = "opening", default = 10, unit = "seconds", what = "the opening handshake, from the first byte expected" },
-  { name = "opening_head", default = 16384, unit = "bytes", what = "head of an opening request or response" },
-  { name = "line", default = 8192, unit = "bytes", what = "one line of a head" },
-  { name = "fields", default = 100, unit = "fields", what = "header fields of one head" },
-  { name = "body", default = 65536, unit = "bytes", what = "body of an HTTP message, in both handshakes" },
+  { name = "opening_head", default = 16384, max = GIB, unit = "bytes", what = "head of a message of the opening" },
+  { name = "line", default = 8192, max = GIB, unit = "bytes", what = "one line of a head" },
+  { name = "fields", default = 100, max = 65536, unit = "fields", what = "header fields of one head" },
+  { name = "body", default = 65536, max = GIB, unit = "bytes", what = "body of an HTTP message, in both handshakes" },
   { name = "extended", default = 15, unit = "seconds", what = "the extended handshake, all its rounds together" },
-  { name = "extended_message", default = 65536, unit = "bytes", what = "one HTTP message of the extended handshake" },
+  { name = "extended_message", default = 65536, max = GIB, unit = "bytes", what = "one message of that handshake" },
   { name = "attempts", default = 5, unit = "attempts", what = "requests that one extended handshake may take" },
   { name = "wait", default = 10, unit = "seconds", what = "wait for another response after a 202" },
   { name = "redirects", default = 5, unit = "redirects", what = "redirects followed in a row" },
   { name = "message", default = 16777216, unit = "bytes", what = "one message, all its fragments together" },
-  { name = "fragments", default = 1024, unit = "fragments", what = "frames of one message" },
+  { name = "fragments", default = 1024, max = 4294967295, unit = "fragments", what = "frames of one message" },
   { name = "queue", default = 16777216, unit = "bytes", what = "sent messages that the peer has not taken yet" },
   { name = "ping", default = 30, unit = "seconds", what = "silence before a ping is sent; math.huge: never" },
   { name = "pong", default = 20, unit = "seconds", what = "wait for the answer to a ping" },
@@ -41,7 +44,7 @@ for _, limit in ipairs(limits.list) do
   if limit.unit == "seconds" then
     entries[limit.name] = { type = "number", default = limit.default, min = 0, max = huge }
   else
-    entries[limit.name] = { type = "integer", default = limit.default, min = 1, max = 9007199254740991 }
+    entries[limit.name] = { type = "integer", default = limit.default, min = 1, max = limit.max or 9007199254740991 }
   end
 end
 

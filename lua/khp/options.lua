@@ -19,6 +19,7 @@ local error, next, pairs, tostring, type = error, next, pairs, tostring, type
 ---@class khp.Declaration
 ---@field what string
 ---@field entries table<string, khp.Option>
+---@field plain table<string, table<string, boolean>> for options that are checked by Lua's type alone: which
 ---@field defaults table<string, any>
 ---@field required string[]
 
@@ -95,22 +96,18 @@ local function is_strings(value)
 end
 
 local function is_a(value, kind)
-  if kind == "any" then
-    return true
+  if type(value) == kind then
+    return kind ~= "number" or value == value
   elseif kind == "integer" then
     return type(value) == "number" and value == floor(value) and value - value == 0
-  elseif kind == "number" then
-    return type(value) == "number" and value == value
-  elseif kind == "strings" then
-    return is_strings(value)
   end
-  return type(value) == kind
+  return kind == "strings" and is_strings(value) or kind == "any"
 end
 
 -- What is wrong with this value, or nil.
 local function problem(option, value)
   local kind = option.type
-  if type(value) ~= kind or kind == "number" then
+  if not is_a(value, kind) then
     local fits = false
     for one in kind:gmatch("[^|]+") do
       fits = fits or is_a(value, one)
@@ -144,13 +141,28 @@ local function problem(option, value)
   return nil
 end
 
+-- The set of types that an option may have, where no more than that has to be checked; else nil.
+local function plain_types(kinds)
+  local types = {}
+  for kind in kinds:gmatch("[^|]+") do
+    if kind ~= "string" and kind ~= "table" and kind ~= "boolean" and kind ~= "function" then
+      return nil
+    end
+    types[kind] = true
+  end
+  return types
+end
+
 --- Prepares a declaration, once, when a module loads.
 ---@param what string the function that takes the options, as its user knows it: "khp.listen"
 ---@param entries table<string, khp.Option>
 ---@return khp.Declaration
 function options.declare(what, entries)
-  local declaration = { what = what, entries = entries, defaults = {}, required = {} }
+  local declaration = { what = what, entries = entries, plain = {}, defaults = {}, required = {} }
   for name, option in pairs(entries) do
+    if not option.choices and not option.check then
+      declaration.plain[name] = plain_types(option.type)
+    end
     if option.default ~= nil then
       local wrong = problem(option, option.default)
       if wrong then
@@ -174,16 +186,19 @@ end
 ---@return table
 function options.check(declaration, given, level)
   level = (level or 2) + 1
-  local entries, checked = declaration.entries, {}
+  local plain, checked = declaration.plain, {}
   if type(given) == "table" then
     for name, value in next, given do
-      local option = entries[name]
-      if not option then
-        error(unknown(declaration, name), level)
-      end
-      local wrong = problem(option, value)
-      if wrong then
-        error(declaration.what .. ": option '" .. name .. "' " .. wrong, level)
+      local types = plain[name]
+      if not types or not types[type(value)] then
+        local option = declaration.entries[name]
+        if not option then
+          error(unknown(declaration, name), level)
+        end
+        local wrong = problem(option, value)
+        if wrong then
+          error(declaration.what .. ": option '" .. name .. "' " .. wrong, level)
+        end
       end
       checked[name] = value
     end

@@ -1,0 +1,385 @@
+-- The server's side of the opening handshake (RFC 6455 4.2) as a machine without sockets and clocks: bytes and the
+-- time go in, events come out, and the question "accept?" is an event whose answer may come at any later time.
+-- Whatever can be decided by the rules alone is decided and answered here; an ordinary HTTP request is a question
+-- like an opening. This file must not know policies, connections, or what follows an opening.
+
+local common = require "khp.opening.common"
+local crypto = require "khp.crypto"
+local http = require "khp.http"
+local limits = require "khp.limits"
+local options = require "khp.options"
+local rules = require "khp.opening.request"
+
+local push, enter, show = common.push, common.enter, common.show
+local lower, sub = string.lower, string.sub
+local assert, error, pairs, setmetatable, tostring, type = assert, error, pairs, setmetatable, tostring, type
+
+local server = {}
+
+---@class khp.opening.Server
+---@field state string
+local methods = {}
+local Machine = { __name = "khp.opening.server", __index = methods }
+
+methods.legal = {
+  head = { body = true, deciding = true, failed = true },
+  body = { deciding = true, failed = true },
+  deciding = { open = true, rejected = true, failed = true },
+  open = {},
+  rejected = {},
+  failed = {},
+}
+
+local declaration = options.declare("khp.opening.server", {
+  limits = { type = "table" },
+  now = { type = "number" },
+  timeout = { type = "number", min = 0 },
+  server = { type = "string|boolean", default = "khp" },
+  date = { type = "function|boolean", default = http.date },
+})
+
+--- A machine for one opening.
+--- limits: opening_head, fields, line, body. now, timeout: seconds; without `now` there is no deadline; the timeout
+--- is limits.opening where it is not given. server: the Server header, false for none. date: gives the Date header.
+---@param given { limits: table?, now: number?, timeout: number?, server: string|false|nil, date: function|false|nil }?
+---@return khp.opening.Server
+function server.new(given)
+  local checked = options.check(declaration, given)
+  local bounds = limits.resolve(checked.limits)
+  return setmetatable({
+    nil, nil, nil, nil, nil, nil, nil, nil, -- room for two events
+    state = "head",
+    first = 0,
+    last = 0,
+    limits = bounds,
+    due = checked.now and checked.now + (checked.timeout or bounds.opening),
+    server = checked.server == true and "khp" or checked.server,
+    date = checked.date == true and http.date or checked.date,
+    parser = http.parser("request", {
+      head = bounds.opening_head,
+      fields = bounds.fields,
+      line = bounds.line,
+      body = bounds.body,
+    }),
+    request = nil, -- from its head on
+    rest = nil, -- bytes after the request, from the question on
+    code = nil, -- of a failure
+  }, Machine)
+end
+
+-- Answers ------------------------------------------------------------------------------------------------------------
+
+local UPGRADE = { "Upgrade", "websocket" }
+local CONNECTION = { "Connection", "Upgrade" }
+local CLOSE = { "Connection", "close" }
+local TEXT = { "Content-Type", "text/plain; charset=utf-8" }
+
+-- KHP E15. The list may have either already, from a policy, whose headers begin at `from`.
+local function add_date_and_server(self, list, from)
+  if self.server and not common.has_header(list, "server", from) then
+    list[#list + 1] = { "Server", self.server }
+  end
+  if self.date and not common.has_header(list, "date", from) then
+    list[#list + 1] = { "Date", self.date() }
+  end
+end
+
+-- The bytes of a response that ends the stream, or nil and what is wrong. The status line says HTTP/1.1 whatever
+-- the request said (RFC 2145 2.3). headers: list of pairs that may already have been checked.
+local function write_final(self, status, reason, list, body)
+  local request = self.request
+  list[#list + 1] = status == 426 and { "Connection", "Upgrade, close" } or CLOSE
+  if status == 426 and not common.has_header(list, "upgrade") then -- RFC 7231 6.5.15
+    list[#list + 1] = UPGRADE
+  end
+  if body ~= "" and not common.has_header(list, "content-type") then
+    list[#list + 1] = TEXT
+  end
+  add_date_and_server(self, list, 1)
+  if status ~= 204 and status ~= 304 then
+    list[#list + 1] = { "Content-Length", ("%d"):format(#body) }
+  elseif body ~= "" then
+    return nil, "a response with status " .. status .. " has no body"
+  end
+  if request and request.method == "HEAD" then -- RFC 2616 9.4
+    body = nil
+  end
+  return http.write_response {
+    status = status, reason = reason, headers = list, body = body ~= "" and body or nil,
+  }
+end
+
+-- The peer's fault, or the time's: says so to the peer and to the driver, and ends the stream.
+local function fail(self, status, message, code, ...)
+  push(self, "send", (assert(write_final(self, status, nil, { ... }, message .. "\n"))))
+  push(self, "failed", message, code, { status = status, request = self.request })
+  push(self, "close")
+  enter(self, "failed")
+  self.parser, self.code = nil, code
+end
+
+-- From bytes to the question -----------------------------------------------------------------------------------------
+
+local function ask(self)
+  local request = self.request
+  self.rest = self.parser:rest()
+  self.parser = nil
+  enter(self, "deciding")
+  push(self, "request", request)
+end
+
+-- The body of an ordinary request; an opening has none.
+local function take_body(self, bytes)
+  local body, message, code, detail = self.parser:body(bytes)
+  if body then
+    ask(self)
+  elseif message then
+    fail(self, detail.status, message, code)
+  end
+  return body ~= nil
+end
+
+local function take_ordinary(self)
+  local request, headers = self.request, self.request.headers
+  local expect = headers.expect
+  if expect and lower(expect) ~= "100-continue" then
+    return fail(self, 417, "an expectation that cannot be met: " .. show(expect), "EPROTOCOL")
+  end
+  enter(self, "body")
+  if not take_body(self) and self.state == "body" and expect and rules.is_modern(request.version) then -- RFC 2616 8.2.3
+    push(self, "send", "HTTP/1.1 100 Continue\r\n\r\n")
+  end
+end
+
+local function take_head(self, request)
+  self.request = request
+  request.upgrade, request.protocols, request.extensions = false, {}, {}
+  local headers = request.headers
+  local upgrade, key, version = headers.upgrade, headers["sec-websocket-key"], headers["sec-websocket-version"]
+  local status, message = rules.check_address(request)
+  if status then
+    return fail(self, status, message, "EPROTOCOL")
+  end
+  if upgrade and common.lists(upgrade, "websocket") then
+    local header
+    status, message, header = rules.check_opening(request, key, version)
+    if status then
+      return fail(self, status, message, "EHANDSHAKE", header)
+    end
+    request.upgrade = true
+    return ask(self)
+  elseif key or version then -- meant as an opening; a proxy between may have dropped the rest
+    message = upgrade and "the Upgrade header does not name websocket: " .. show(upgrade)
+      or "the Upgrade header is missing"
+    return fail(self, 400, message, "EHANDSHAKE")
+  end
+  return take_ordinary(self)
+end
+
+--- Takes bytes from the peer, as many as there are.
+---@param bytes string
+function methods:feed(bytes)
+  local state = self.state
+  if state == "head" then
+    local request, message, code, detail = self.parser:head(bytes)
+    if request then
+      take_head(self, request)
+    elseif message then
+      fail(self, detail.status, message, code)
+    end
+  elseif state == "body" then
+    take_body(self, bytes)
+  elseif state == "deciding" then
+    if #self.rest + #bytes > self.limits.opening_head then
+      return fail(self, 400, "more than " .. self.limits.opening_head .. " bytes before the answer", "ELIMIT")
+    end
+    self.rest = self.rest .. bytes
+  elseif state == "open" then
+    error("the opening is complete: these bytes are the connection's", 2)
+  end -- else the answer was final: what still comes is nobody's
+end
+
+--- The peer ended its stream.
+function methods:finish()
+  local state = self.state
+  if state == "head" or state == "body" or state == "deciding" and self.request.upgrade then
+    push(self, "failed", "the client left before the opening was complete", "ECLOSED", { request = self.request })
+    push(self, "close")
+    enter(self, "failed")
+    self.parser, self.code = nil, "ECLOSED"
+  end
+end
+
+methods.poll = common.poll
+
+--- When tick() has something to do, or nil.
+---@return number?
+function methods:deadline()
+  local state = self.state
+  return (state == "head" or state == "body" or state == "deciding") and self.due or nil
+end
+
+--- Tells the time, on the clock of `now`.
+---@param now number seconds
+function methods:tick(now)
+  local due = self:deadline()
+  if not due or now < due then
+    return
+  elseif self.state == "deciding" then
+    fail(self, 503, "the opening was not decided in time", "ETIMEOUT")
+  else
+    fail(self, 408, "the request did not come in time", "ETIMEOUT")
+  end
+end
+
+-- The answer ---------------------------------------------------------------------------------------------------------
+
+-- true where a decision is due; false where the opening ended meanwhile; anything else is the driver's mistake.
+local function is_due(self)
+  if self.state == "failed" then
+    return false
+  elseif self.state ~= "deciding" then
+    error(self.request and "the request is already answered" or "there is no request to answer yet", 3)
+  end
+  return true
+end
+
+local function owned_by_accept(name)
+  return name == "upgrade" or name == "connection" or name == "content-length" or name == "transfer-encoding"
+    or sub(name, 1, 14) == "sec-websocket-"
+end
+
+local function owned_by_reject(name)
+  return name == "connection" or name == "content-length" or name == "transfer-encoding"
+    or name == "sec-websocket-accept"
+end
+
+-- The chosen extensions, parsed, or nil and what is wrong.
+local function read_chosen(chosen, offered)
+  local parsed = {}
+  if type(chosen) ~= "table" then
+    return nil, "extensions must be an array of strings, not " .. type(chosen)
+  end
+  for i = 1, #chosen do
+    if type(chosen[i]) ~= "string" then
+      return nil, "extensions must be an array of strings, not of " .. type(chosen[i])
+    end
+    local one, message = http.extensions(chosen[i])
+    if not one or #one ~= 1 then
+      return nil, "no extension: " .. show(chosen[i]) .. (message and ": " .. message or "")
+    end
+    parsed[i] = one[1]
+  end
+  local problem = common.check_extensions(parsed, offered)
+  if problem then
+    return nil, problem
+  end
+  return parsed
+end
+
+local accept_fields = { protocol = true, extensions = true, headers = true, reason = true }
+local reject_fields = { headers = true, body = true, reason = true }
+
+local function check_fields(answer, fields)
+  if type(answer) ~= "table" then
+    return "an answer is a table, not " .. type(answer)
+  end
+  for name in pairs(answer) do
+    if not fields[name] then
+      local near = type(name) == "string" and options.nearest(name, fields)
+      return "unknown field '" .. tostring(name) .. "'" .. (near and ", did you mean '" .. near .. "'?" or "")
+    end
+  end
+  if answer.reason ~= nil and type(answer.reason) ~= "string" then
+    return "reason must be a string, not " .. type(answer.reason)
+  end
+end
+
+local NONE = {}
+
+--- Answers 101. Puts out "send" and "open"; the machine is done then.
+--- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful: a protocol or an extension
+--- that was not offered, a header that is the handshake's own or cannot be written, an ordinary request.
+--- Returns nil, message, code where the opening failed meanwhile.
+---@param answer { protocol: string?, extensions: string[]?, headers: table?, reason: string? }?
+---@return true?, string?, string?
+function methods:accept(answer)
+  if not is_due(self) then
+    return nil, "the opening is over", self.code
+  end
+  local request = self.request
+  answer = answer or NONE
+  local problem = check_fields(answer, accept_fields)
+  if problem then
+    return nil, problem, "EPOLICY"
+  elseif not request.upgrade then
+    return nil, "an ordinary HTTP request cannot be accepted as a WebSocket", "EPOLICY"
+  end
+  local protocol = answer.protocol or nil
+  if protocol and not common.index(request.protocols, protocol) then
+    return nil, "the protocol " .. show(tostring(protocol)) .. " was not offered", "EPOLICY"
+  end
+  local chosen
+  chosen, problem = read_chosen(answer.extensions or NONE, request.extensions)
+  if not chosen then
+    return nil, problem, "EPOLICY"
+  end
+  local accept = crypto.accept(request.key)
+  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", accept } }
+  if protocol then
+    list[#list + 1] = { "Sec-WebSocket-Protocol", protocol }
+  end
+  if chosen[1] then
+    list[#list + 1] = { "Sec-WebSocket-Extensions", common.join(answer.extensions) }
+  end
+  local from = #list + 1
+  problem = common.add_headers(list, answer.headers, owned_by_accept)
+  if problem then
+    return nil, problem, "EPOLICY"
+  end
+  add_date_and_server(self, list, from)
+  local bytes, message = http.write_response { status = 101, reason = answer.reason, headers = list }
+  if not bytes then
+    return nil, message, "EPOLICY"
+  end
+  enter(self, "open")
+  push(self, "send", bytes)
+  push(self, "open", {
+    request = request, protocol = protocol, extensions = chosen, accept = accept, rest = self.rest,
+  })
+  return true
+end
+
+--- Answers with a final status and ends the stream: puts out "send" and "close".
+--- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful.
+--- Returns nil, message, code where the opening failed meanwhile.
+---@param status integer 200 to 599
+---@param answer { reason: string?, headers: table?, body: string? }?
+---@return true?, string?, string?
+function methods:reject(status, answer)
+  if not is_due(self) then
+    return nil, "the opening is over", self.code
+  end
+  answer = answer or NONE
+  local problem = check_fields(answer, reject_fields)
+  local body, list = answer.body or "", {}
+  if not problem and type(body) ~= "string" then
+    problem = "body must be a string, not " .. type(body)
+  elseif type(status) ~= "number" or status % 1 ~= 0 or status < 200 or status > 599 then
+    problem = "a final status is a whole number from 200 to 599, not " .. tostring(status)
+  end
+  problem = problem or common.add_headers(list, answer.headers, owned_by_reject)
+  if problem then
+    return nil, problem, "EPOLICY"
+  end
+  local bytes, message = write_final(self, status, answer.reason, list, body)
+  if not bytes then
+    return nil, message, "EPOLICY"
+  end
+  enter(self, "rejected")
+  push(self, "send", bytes)
+  push(self, "close")
+  return true
+end
+
+return server
