@@ -1,5 +1,6 @@
 /*
- * Why something in csrc/net failed or ended, in a form that can be shown to a person and branched on.
+ * Why something in csrc/net failed or ended, in a form that can be shown to a person and branched
+ * on.
  */
 #ifndef KHP_NET_ERROR_H
 #define KHP_NET_ERROR_H
@@ -9,7 +10,7 @@ enum khp_net_code {
     KHP_NET_E_CONNECT, /* no address, refused, unreachable, no such socket file */
     KHP_NET_E_TLS,     /* handshake, certificate, record: the text has OpenSSL's words */
     KHP_NET_E_TIMEOUT, /* a deadline given by the caller passed */
-    KHP_NET_E_CLOSED,  /* the peer ended the stream: in order (FIN, close_notify) or by reset; see text */
+    KHP_NET_E_CLOSED,  /* the peer ended it: in order (FIN, close_notify) or by reset; see text */
     KHP_NET_E_LOCAL,   /* this side closed or aborted it */
     KHP_NET_E_LIMIT,   /* a bound of ours: descriptors, memory */
     KHP_NET_E_SYSTEM   /* the operating system refused: bind, listen, socket */

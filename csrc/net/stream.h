@@ -1,10 +1,11 @@
 /*
- * A stream of bytes to one peer: TCP or unix socket, plain or TLS, accepted (listener.h) or connected
- * (connector.h). Knows nothing of what the bytes mean.
+ * A stream of bytes to one peer: TCP or unix socket, plain or TLS, accepted (listener.h) or
+ * connected (connector.h). Knows nothing of what the bytes mean.
  *
- * Output is queued and leaves in one send(2) per stream on the way out of each entry from the reactor.
- * Whatever happens, a stream has exactly one end event; until then the pointer is valid, after it it is not.
- * Every function here may be called from inside the stream's own callbacks.
+ * Output is queued. What a stream's own handler wrote leaves in one send(2) when it returns; what
+ * others wrote, in one at the end of the turn. Whatever happens, a stream has exactly one end
+ * event; until then the pointer is valid, after it it is not. Every function here may be called
+ * from inside the stream's own callbacks.
  */
 #ifndef KHP_NET_STREAM_H
 #define KHP_NET_STREAM_H
@@ -32,13 +33,13 @@ struct khp_net_stream_handler {
 };
 
 /* Who handles the events from now on. Listeners hand out streams that have no handler yet. */
-void khp_net_stream_handle(struct khp_net_stream *stream, const struct khp_net_stream_handler *handler,
-                           void *owner);
+void khp_net_stream_handle(struct khp_net_stream *stream,
+                           const struct khp_net_stream_handler *handler, void *owner);
 
 /*
- * Room for n bytes at the end of the queue, to be filled and committed before the next call on the stream.
- * NULL: out of memory, or the stream is shutting down or ended. The queue has no limit of its own: the caller
- * compares khp_net_stream_queued() with his.
+ * Room for n bytes at the end of the queue, to be filled and committed before the next call on the
+ * stream. NULL: out of memory, or the stream is shutting down or ended. The queue has no limit of
+ * its own: the caller compares khp_net_stream_queued() with his.
  */
 uint8_t *khp_net_stream_reserve(struct khp_net_stream *stream, size_t n);
 void khp_net_stream_commit(struct khp_net_stream *stream, size_t n);
@@ -46,10 +47,10 @@ void khp_net_stream_commit(struct khp_net_stream *stream, size_t n);
 /* reserve, copy, commit. false as reserve's NULL. */
 bool khp_net_stream_write(struct khp_net_stream *stream, const void *bytes, size_t n);
 
-/* Bytes queued and not yet taken by the kernel (TLS: plaintext not yet encrypted plus ciphertext). */
+/* Bytes queued and not yet taken by the kernel (TLS: plaintext plus ciphertext). */
 size_t khp_net_stream_queued(const struct khp_net_stream *stream);
 
-/* Writes what the kernel takes now instead of on the way out. Failures become the end event, later. */
+/* Writes what the kernel takes now. Failures become the end event, later. */
 void khp_net_stream_flush(struct khp_net_stream *stream);
 
 /* No more read events until resumed; both idempotent. What TLS has already decrypted waits, too. */
@@ -57,25 +58,28 @@ void khp_net_stream_pause(struct khp_net_stream *stream);
 void khp_net_stream_resume(struct khp_net_stream *stream);
 
 /*
- * Ends in order: writes the queue, close_notify (TLS), FIN, reads and drops until the peer's FIN, then the end
- * event; when that takes longer than linger_ms, aborts. Later calls may only shorten the time.
+ * Ends in order: writes the queue, close_notify (TLS), FIN, reads and drops until the peer's FIN,
+ * then the end event; when that takes longer than linger_ms, aborts. Later calls may only shorten
+ * the time.
  */
 void khp_net_stream_shutdown(struct khp_net_stream *stream, uint64_t linger_ms);
 
-/* Drops the queue and ends now; no read event comes after this. The end event comes later, from the loop. */
+/* Drops the queue and ends now; no read event comes after this. The end event comes later, from the
+ * loop. */
 void khp_net_stream_abort(struct khp_net_stream *stream);
 
 struct khp_net_tls; /* net/tls.h */
 
 /*
- * Begins TLS as a client on an open plain stream (behind a proxy's CONNECT); `open` comes a second time.
- * server_name: for SNI and the certificate check. false and *error when it cannot begin.
+ * Begins TLS as a client on an open plain stream (behind a proxy's CONNECT); `open` comes a second
+ * time. server_name: for SNI and the certificate check. false and *error when it cannot begin.
  */
 bool khp_net_stream_start_tls(struct khp_net_stream *stream, struct khp_net_tls *tls,
                               const char *server_name, struct khp_net_error *error);
 
 struct khp_net_address {
-    char host[108]; /* numeric, IPv4-mapped shown as IPv4; or the path of a unix socket ("" unnamed) */
+    char host[108]; /* numeric, IPv4-mapped shown as IPv4; or the path of a unix socket ("" unnamed)
+                     */
     int port;       /* 0 for unix sockets */
     bool is_unix;
 };
@@ -85,13 +89,13 @@ bool khp_net_stream_peer(const struct khp_net_stream *stream, struct khp_net_add
 bool khp_net_stream_local(const struct khp_net_stream *stream, struct khp_net_address *address);
 
 struct khp_net_tls_info {
-    const char *version;      /* "TLSv1.3" */
-    const char *cipher;       /* OpenSSL's name */
-    char server_name[256];    /* SNI, "" none */
-    char alpn[32];            /* "" none */
-    char peer_subject[256];   /* RFC 2253 form of the peer's certificate, "" none */
-    bool peer_verified;       /* a certificate was shown and verified */
-    bool resumed;             /* the session was resumed */
+    const char *version;    /* "TLSv1.3" */
+    const char *cipher;     /* OpenSSL's name */
+    char server_name[256];  /* SNI, "" none */
+    char alpn[32];          /* "" none */
+    char peer_subject[256]; /* RFC 2253 form of the peer's certificate, "" none */
+    bool peer_verified;     /* a certificate was shown and verified */
+    bool resumed;           /* the session was resumed */
 };
 
 /* false on a plain stream or before open. */

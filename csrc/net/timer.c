@@ -108,6 +108,8 @@ void khp_net_timer_start(struct khp_net_loop *loop, struct khp_net_timer *timer,
         detach(loop, timer);
     if (loop->freeing)
         return;
+    if (!khp_net_loop_entered(loop))
+        uv_update_time(&loop->uv); /* the host may have been elsewhere for long */
     uint64_t now = khp_net_loop_now(loop);
     timer->due = ms < UINT64_MAX - now ? now + ms : UINT64_MAX;
     /* One that is started by a timer's callback waits for the next turn, or 0 ms would never let
