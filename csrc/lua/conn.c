@@ -22,8 +22,20 @@ struct lkhp_conn {
 
 #define CONN "khp.conn"
 
-static struct lkhp_conn *check(lua_State *L, int index) {
-    return luaL_checkudata(L, index, CONN);
+/*
+ * The connection at index 1. Every function here has the metatable as its first upvalue: comparing
+ * it is half the price of luaL_checkudata's search by name, which a short message would feel.
+ */
+static struct lkhp_conn *check(lua_State *L) {
+    struct lkhp_conn *self = lua_touserdata(L, 1);
+    if (self && lua_getmetatable(L, 1)) {
+        bool equal = lua_rawequal(L, -1, lua_upvalueindex(1));
+        lua_pop(L, 1);
+        if (equal)
+            return self;
+    }
+    luaL_typeerror(L, 1, CONN);
+    return NULL;
 }
 
 /* ---- events ---- */
@@ -48,9 +60,9 @@ static int deliver_message(lua_State *L) {
     push_self_and_handler(L, event->conn, ON_MESSAGE);
     lua_pushlstring(L, event->bytes, event->n);
     if (event->kind == KHP_WS_TEXT)
-        lua_pushliteral(L, "text");
+        lua_pushlstring(L, "text", 4);
     else
-        lua_pushliteral(L, "binary");
+        lua_pushlstring(L, "binary", 6);
     lua_call(L, 3, 0);
     return 0;
 }
@@ -227,13 +239,24 @@ static int sent(lua_State *L, enum khp_conn_send result) {
     return lkhp_fail(L, "not enough memory", "ELIMIT");
 }
 
+static bool is_text(lua_State *L, int index) {
+    size_t n;
+    if (lua_isnoneornil(L, index))
+        return true;
+    const char *kind = luaL_checklstring(L, index, &n);
+    if (n == 6 && memcmp(kind, "binary", n) == 0)
+        return false;
+    luaL_argcheck(L, n == 4 && memcmp(kind, "text", n) == 0, index,
+                  "\"text\" or \"binary\" expected");
+    return true;
+}
+
 /* send(conn, message [, kind = "text"]) → true | nil, message, code, detail */
 static int conn_send(lua_State *L) {
-    static const char *const kinds[] = {"text", "binary", NULL};
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     size_t n;
     const char *message = luaL_checklstring(L, 2, &n);
-    bool text = luaL_checkoption(L, 3, "text", kinds) == 0;
+    bool text = is_text(L, 3);
     if (text) {
         struct khp_ws_utf8 utf8 = {0};
         if (!khp_ws_utf8_feed(&utf8, (const uint8_t *)message, n) || !khp_ws_utf8_complete(&utf8))
@@ -245,7 +268,7 @@ static int conn_send(lua_State *L) {
 
 /* send_ping(conn, payload): at most 125 bytes */
 static int conn_send_ping(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     size_t n;
     const char *payload = luaL_checklstring(L, 2, &n);
     luaL_argcheck(L, n <= KHP_WS_CONTROL_MAX, 2, "a ping carries at most 125 bytes");
@@ -254,7 +277,7 @@ static int conn_send_ping(lua_State *L) {
 
 /* write(conn, bytes): while raw → boolean */
 static int conn_write(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     size_t n;
     const char *bytes = luaL_checklstring(L, 2, &n);
     lua_pushboolean(L, khp_conn_write(&self->conn, bytes, n));
@@ -264,21 +287,21 @@ static int conn_write(lua_State *L) {
 /* upgrade(conn, "server" | "client") → boolean */
 static int conn_upgrade(lua_State *L) {
     static const char *const roles[] = {"server", "client", NULL};
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     int role = luaL_checkoption(L, 2, NULL, roles);
     lua_pushboolean(L, khp_conn_upgrade(&self->conn, role ? KHP_WS_CLIENT : KHP_WS_SERVER));
     return 1;
 }
 
 static int conn_open(lua_State *L) {
-    khp_conn_open(&check(L, 1)->conn);
+    khp_conn_open(&check(L)->conn);
     return 0;
 }
 
 /* feed(conn, bytes): what came behind the opening's head; its messages are delivered before it
  * returns */
 static int conn_feed(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     size_t n;
     const char *bytes = luaL_checklstring(L, 2, &n);
     lua_State *before = lkhp_borrow(self->loop, L);
@@ -289,7 +312,7 @@ static int conn_feed(lua_State *L) {
 
 /* close(conn [, code [, reason]]) → true. Codes and reasons that may not be on the wire throw. */
 static int conn_close(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     lua_Integer code = luaL_optinteger(L, 2, KHP_WS_NORMAL);
     size_t n;
     const char *reason = luaL_optlstring(L, 3, "", &n);
@@ -306,13 +329,13 @@ static int conn_close(lua_State *L) {
 }
 
 static int conn_abort(lua_State *L) {
-    khp_conn_abort(&check(L, 1)->conn);
+    khp_conn_abort(&check(L)->conn);
     return 0;
 }
 
 /* deadline(conn [, seconds]): from now; nil: none */
 static int conn_deadline(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     khp_conn_deadline(&self->conn, lua_isnoneornil(L, 2)
                                        ? UINT64_MAX
                                        : lkhp_milliseconds(luaL_checknumber(L, 2)));
@@ -320,32 +343,32 @@ static int conn_deadline(lua_State *L) {
 }
 
 static int conn_pause(lua_State *L) {
-    khp_conn_pause(&check(L, 1)->conn);
+    khp_conn_pause(&check(L)->conn);
     return 0;
 }
 
 static int conn_resume(lua_State *L) {
-    khp_conn_resume(&check(L, 1)->conn);
+    khp_conn_resume(&check(L)->conn);
     return 0;
 }
 
 /* queued(conn) → bytes sent and not yet taken by the system */
 static int conn_queued(lua_State *L) {
-    lua_pushnumber(L, (lua_Number)khp_conn_queued(&check(L, 1)->conn));
+    lua_pushnumber(L, (lua_Number)khp_conn_queued(&check(L)->conn));
     return 1;
 }
 
 /* congested(conn) → was a send refused, and has the queue not come below half of its limit since?
  */
 static int conn_congested(lua_State *L) {
-    const struct lkhp_conn *self = check(L, 1);
+    const struct lkhp_conn *self = check(L);
     lua_pushboolean(L, self->conn.stream && self->conn.refused);
     return 1;
 }
 
 /* on_message(conn, f): f(conn, message, kind) for every message from now on */
 static int conn_on_message(lua_State *L) {
-    check(L, 1);
+    check(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
     lua_setiuservalue(L, 1, ON_MESSAGE);
@@ -353,33 +376,39 @@ static int conn_on_message(lua_State *L) {
 }
 
 static int conn_on_event(lua_State *L) {
-    check(L, 1);
+    check(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
     lua_setiuservalue(L, 1, ON_EVENT);
     return 0;
 }
 
+/* The table behind the fields, made on first use. */
+static void push_fields(lua_State *L) {
+    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE)
+        return;
+    lua_createtable(L, 0, 4);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, FIELDS);
+    lua_remove(L, -2);
+}
+
 /* fields(conn) → the table behind the connection's fields, made on first use; fields(conn, t)
  * replaces it */
 static int conn_fields(lua_State *L) {
-    check(L, 1);
+    check(L);
     if (lua_istable(L, 2)) {
         lua_settop(L, 2);
         lua_setiuservalue(L, 1, FIELDS);
         return 0;
     }
-    if (lua_getiuservalue(L, 1, FIELDS) != LUA_TTABLE) {
-        lua_createtable(L, 0, 4);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, FIELDS);
-    }
+    push_fields(L);
     return 1;
 }
 
 /* state(conn) → what was kept; state(conn, value) keeps */
 static int conn_state(lua_State *L) {
-    check(L, 1);
+    check(L);
     if (lua_gettop(L) >= 2) {
         lua_settop(L, 2);
         lua_setiuservalue(L, 1, STATE);
@@ -391,7 +420,7 @@ static int conn_state(lua_State *L) {
 
 /* start_tls(conn, tls, server_name) → true | nil, message, code */
 static int conn_start_tls(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     lua_settop(L, 3);
     lua_createtable(L, 0, 1);
     lua_pushvalue(L, 2);
@@ -416,7 +445,7 @@ static void set_string(lua_State *L, const char *name, const char *value) {
 
 /* tls(conn) → { version, cipher, server_name, alpn, peer_subject, peer_verified, resumed } | nil */
 static int conn_tls(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     struct khp_net_tls_info info;
     if (!self->conn.stream || !khp_net_stream_tls_info(self->conn.stream, &info))
         return 0;
@@ -435,7 +464,7 @@ static int conn_tls(lua_State *L) {
 
 /* local_address(conn) → { host, port } or { path } | nil */
 static int conn_local_address(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     struct khp_net_address address;
     if (!self->conn.stream || !khp_net_stream_local(self->conn.stream, &address))
         return 0;
@@ -472,18 +501,19 @@ static void push_peer(lua_State *L, const struct lkhp_conn *self) {
         lua_pushnil(L);
 }
 
-/* A method, else a field, else one of the two that are asked of the connection itself. */
+/* A method, else a field, else one of the two that are asked of the connection itself. Upvalue 2:
+ * the methods. */
 static int conn__index(lua_State *L) {
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+    if (lua_rawget(L, lua_upvalueindex(2)) != LUA_TNIL)
         return 1;
+    const struct lkhp_conn *self = check(L);
     if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE) {
         lua_pushvalue(L, 2);
         if (lua_gettable(L, -2) != LUA_TNIL)
             return 1;
     }
-    const char *key = lua_tostring(L, 2);
-    const struct lkhp_conn *self = lua_touserdata(L, 1);
+    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
     if (key && strcmp(key, "state") == 0)
         lua_pushstring(L, state_name(self));
     else if (key && strcmp(key, "peer") == 0)
@@ -494,17 +524,16 @@ static int conn__index(lua_State *L) {
 }
 
 static int conn__newindex(lua_State *L) {
+    check(L);
     lua_settop(L, 3);
-    lua_pushcfunction(L, conn_fields);
-    lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
+    push_fields(L);
     lua_insert(L, 2);
     lua_rawset(L, 2);
     return 0;
 }
 
 static int conn__gc(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     if (!self->loop->net) /* the loop went first and ended every stream; nothing to abort */
         self->conn.stream = NULL;
     khp_conn_dispose(&self->conn);
@@ -513,7 +542,7 @@ static int conn__gc(lua_State *L) {
 
 /* Leaving a to-be-closed variable's scope: 1000, or 1011 when an error is why. */
 static int conn__close(lua_State *L) {
-    struct lkhp_conn *self = check(L, 1);
+    struct lkhp_conn *self = check(L);
     bool error = !lua_isnoneornil(L, 2);
     if (self->loop->net)
         khp_conn_close(&self->conn, error ? KHP_WS_INTERNAL_ERROR : KHP_WS_NORMAL, "", 0);
@@ -521,7 +550,7 @@ static int conn__close(lua_State *L) {
 }
 
 static int conn__tostring(lua_State *L) {
-    const struct lkhp_conn *self = check(L, 1);
+    const struct lkhp_conn *self = check(L);
     lua_pushfstring(L, "khp.conn: %s (%p)", state_name(self), lua_topointer(L, 1));
     return 1;
 }
@@ -554,14 +583,18 @@ int lkhp_open_conn(lua_State *L) {
                                            {"__close", conn__close},
                                            {"__tostring", conn__tostring},
                                            {NULL, NULL}};
-    luaL_newlib(L, functions);
+    luaL_newlibtable(L, functions);
     lua_createtable(L, 0, 16); /* the public methods, filled by lua/khp/connection.lua */
-    if (luaL_newmetatable(L, CONN)) {
-        luaL_setfuncs(L, metamethods, 0);
-        lua_pushvalue(L, -2);
-        lua_pushcclosure(L, conn__index, 1);
-        lua_setfield(L, -2, "__index");
-    }
+    luaL_newmetatable(L, CONN);
+    lua_pushvalue(L, -1);
+    luaL_setfuncs(L, metamethods, 1);
+    lua_pushvalue(L, -1);
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, conn__index, 2);
+    lua_setfield(L, -2, "__index");
+    lua_pushvalue(L, -3);
+    lua_insert(L, -2);
+    luaL_setfuncs(L, functions, 1);
     lua_pop(L, 1);
     lua_setfield(L, -2, "methods");
     return 1;
