@@ -9,22 +9,24 @@
 struct khp_net_listener;
 
 struct khp_net_listener_options {
-    const char *host;        /* name or numeric; NULL: every address, IPv6 and IPv4 together */
-    int port;                /* 0: the system picks one */
-    const char *unix_path;   /* instead of host and port; a stale socket file is replaced, a live one is not;
-                                "@name": abstract (Linux); removed on close */
-    int fd;                  /* an already listening descriptor, taken over; -1: none */
-    bool reuse_port;         /* SO_REUSEPORT */
-    int backlog;             /* 0: SOMAXCONN */
-    unsigned max_streams;    /* accepting pauses at this many live streams of this listener; 0: no bound */
+    const char *host; /* name or numeric; NULL: every address, IPv6 and IPv4 together */
+    int port;         /* 0: the system picks one */
+    /* Instead of host and port. A stale socket file is replaced, a live one is not; it is removed
+       on close. "@name": abstract (Linux). */
+    const char *unix_path;
+    int fd;          /* an already listening descriptor, taken over; -1: none */
+    bool reuse_port; /* SO_REUSEPORT */
+    int backlog;     /* 0: SOMAXCONN */
+    /* Accepting pauses at this many live streams of this listener; 0: no bound. */
+    unsigned max_streams;
     struct khp_net_tls *tls; /* retained; NULL: plain */
     uint64_t handshake_ms;   /* for the TLS handshake; 0: 10 s */
 };
 
 /*
- * accept: a new stream, not yet open; set its handler here (khp_net_stream_handle) or abort it. Its events come
- * later, never before accept returns. The open event comes after the TLS handshake; a stream whose TLS handshake
- * fails has only its end event.
+ * accept: a new stream, not yet open; set its handler here (khp_net_stream_handle) or abort it. Its
+ * events come later, never before accept returns. The open event comes after the TLS handshake; a
+ * stream whose TLS handshake fails has only its end event.
  */
 typedef void khp_net_accept(void *owner, struct khp_net_stream *stream);
 
