@@ -6,7 +6,7 @@ local http = require "khp.http"
 
 local assembly = {}
 
-local find, match, sub = string.find, string.match, string.sub
+local find, match = string.find, string.match
 local setmetatable = setmetatable
 
 local whole = { request = http.parse_request, response = http.parse_response }
@@ -26,26 +26,19 @@ function assembly.limits(limits)
   return found
 end
 
--- Can a message that begins like this be HTTP? Asked while its first line is incomplete: "Hello" has to be refused
--- at once (KHP E2), and not waited on until the deadline. So a method that has not ended yet is taken for one only
--- in capitals; in a line that came whole any token will do (KHP H1).
-local function is_plausible(kind, prefix)
-  if kind == "response" then
-    return sub("HTTP/", 1, #prefix) == sub(prefix, 1, 5)
-  end
-  return not find(match(prefix, "^[^ ]*"), "[^%u%d!#$%%&'*+.^_`|~-]") and sub(prefix, 1, 1) ~= " "
-end
-
--- Keeps the beginning of the first line until it is long enough to be judged.
+-- Can a request begin like this? Asked while its first line is incomplete: "Hello" has to be refused at once (KHP
+-- E2), and not waited on until the deadline. So a method that has not ended yet is taken for one only in capitals;
+-- in a line that came whole any token will do (KHP H1). A response that cannot be one the codec refuses by itself.
 local function judge(self, bytes)
   local prefix = self.prefix
-  if prefix then
-    prefix = match(prefix .. bytes, "[^\r\n].*") or "" -- RFC 2616 4.1: empty lines before the message
-    if not is_plausible(self.kind, prefix) then
-      return nil, "this is no HTTP " .. self.kind, "EPROTOCOL", { status = 400 }
-    end
-    self.prefix = #prefix < 32 and not find(prefix, " ", 1, true) and prefix or nil
+  if not prefix then
+    return nil
   end
+  prefix = match(prefix .. bytes, "[^\r\n].*") or "" -- RFC 2616 4.1: empty lines before the message
+  if find(match(prefix, "^[^ ]*"), "[^%u%d!#$%%&'*+.^_`|~-]") then
+    return nil, "this is no HTTP request", "EPROTOCOL", { status = 400 }
+  end
+  self.prefix = #prefix < 32 and not find(prefix, " ", 1, true) and prefix or nil
   return nil
 end
 
@@ -112,7 +105,12 @@ function assembly.read(machine, bytes)
   elseif bytes == "" then
     return nil
   end
-  self = { kind = kind, parser = http.parser(kind, codec_limits), head = nil, prefix = "", size = 0 }
+  self = {
+    parser = http.parser(kind, codec_limits),
+    head = nil,
+    prefix = kind == "request" and "" or nil, -- until it has been judged
+    size = 0,
+  }
   machine.assembly = self
   message, rest, code, detail = continue(self, limits, bytes)
   if message or rest then

@@ -149,7 +149,9 @@ methods.poll = common.poll
 
 local function close(self, code, message)
   self.assembly, self.held, self.rest = nil, nil, nil
-  push(self, "close", code, reason(message))
+  if not self.closed_with then
+    push(self, "close", code, reason(message))
+  end
   enter(self, CLOSED)
 end
 

@@ -276,15 +276,16 @@ function methods:accept(answer)
     fail(self, 400, "a message before the extended handshake was completed", "EPROTOCOL", 1011)
     return nil, "the client sent more before it had the answer", "EPROTOCOL"
   end
-  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", self.accept_hash } }
+  -- KHP H6: an HTTP/1.0 client gets no 1xx; 204 completes the handshake just as well (KHP S204).
+  local switching = self.request.version ~= "1.0"
+  local accept = { "Sec-WebSocket-Accept", self.accept_hash }
+  local list = switching and { UPGRADE, CONNECTION, accept } or { accept }
   if protocol then
-    list[4] = { "Sec-WebSocket-Protocol", protocol }
+    list[#list + 1] = { "Sec-WebSocket-Protocol", protocol }
   end
   if source then
     list[#list + 1] = { "Sec-WebSocket-Extensions", source }
   end
-  -- KHP H6: an HTTP/1.0 client gets no 1xx; 204 completes the handshake just as well (KHP S204).
-  local switching = self.request.version ~= "1.0"
   local bytes, message = responses.write(self, switching and 101 or 204, list, answer, nil)
   if not bytes then
     return refuse(message)
