@@ -207,6 +207,7 @@ check: ## installs what is missing, builds, runs every test; the last line is th
 		--run rock '$(SUBMAKE) rock'
 
 # All the specs and nothing else, under whatever RUN_C, RUN_LUA and BUSTED_ARGS say.
+# KHP_SPEC_TOOL names the tool to specs that measure time or memory: asan, valgrind, gc.
 spec-all:
 	@$(call MUST_BUILD)
 	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES)
@@ -215,16 +216,16 @@ SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 
 # Lua itself is not built so: the runtime is loaded before it, and leaks are left to the C tests and to valgrind.
 check-asan: ## the specs under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(SUBMAKE) spec-all BUILD=$(BUILD)/asan CFLAGS='$(SANITIZE)' LDFLAGS='-fsanitize=address,undefined' \
+	@KHP_SPEC_TOOL=asan $(SUBMAKE) spec-all BUILD=$(BUILD)/asan CFLAGS='$(SANITIZE)' LDFLAGS='-fsanitize=address,undefined' \
 		RUN_LUA='ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so)'
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 
 check-valgrind: ## the specs under valgrind, leaks included
-	@$(SUBMAKE) spec-all BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' LIMIT=1800 RUN_C='$(VALGRIND)' RUN_LUA='$(VALGRIND)'
+	@KHP_SPEC_TOOL=valgrind $(SUBMAKE) spec-all BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' LIMIT=1800 RUN_C='$(VALGRIND)' RUN_LUA='$(VALGRIND)'
 
 check-gc: ## the Lua specs with the collector always running
-	@$(SUBMAKE) spec-all BUSTED_ARGS=--helper=spec/helpers/collector.lua LIMIT=900
+	@KHP_SPEC_TOOL=gc $(SUBMAKE) spec-all BUSTED_ARGS=--helper=spec/helpers/collector.lua LIMIT=900
 
 rockspec: ## writes the lists of files in the rockspec
 	$(LUA) scripts/rockspec.lua
