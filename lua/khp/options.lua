@@ -23,6 +23,8 @@ local error, next, pairs, tostring, type = error, next, pairs, tostring, type
 ---@field defaults table<string, any>
 ---@field required string[]
 
+local NONE = {}
+
 -- Optimal string alignment: how many letters must be changed, added, dropped or swapped with their neighbour.
 local function distance(a, b)
   local before, last, row = {}, {}, {}
@@ -178,42 +180,52 @@ function options.declare(what, entries)
   return declaration
 end
 
---- Checks a table of options and returns a new one with the defaults filled in. Throws at the caller's line; a
---- function that calls it must not do so as a tail call, which would hide that line.
+--- Checks a table of options as it is, and makes nothing of it: for what is called so often that it fills in its
+--- defaults itself. Throws at the caller's line; a function that calls this must not do so as a tail call, which
+--- would hide that line.
 ---@param declaration khp.Declaration
 ---@param given table?
----@param level integer? whose line to blame, as error() counts from the function that calls check; default 2
----@return table
-function options.check(declaration, given, level)
+---@param level integer? whose line to blame, as error() counts from the function that calls verify; default 2
+function options.verify(declaration, given, level)
   level = (level or 2) + 1
-  local plain, checked = declaration.plain, {}
-  if type(given) == "table" then
-    for name, value in next, given do
-      local types = plain[name]
-      if not types or not types[type(value)] then
-        local option = declaration.entries[name]
-        if not option then
-          error(unknown(declaration, name), level)
-        end
-        local wrong = problem(option, value)
-        if wrong then
-          error(declaration.what .. ": option '" .. name .. "' " .. wrong, level)
-        end
-      end
-      checked[name] = value
-    end
-  elseif given ~= nil then
+  if given ~= nil and type(given) ~= "table" then
     error(declaration.what .. ": options must be a table, not " .. type(given), level)
   end
-  for name, default in next, declaration.defaults do
-    if checked[name] == nil then
-      checked[name] = default
+  local plain = declaration.plain
+  for name, value in next, given or NONE do
+    local types = plain[name]
+    if not types or not types[type(value)] then
+      local option = declaration.entries[name]
+      if not option then
+        error(unknown(declaration, name), level)
+      end
+      local wrong = problem(option, value)
+      if wrong then
+        error(declaration.what .. ": option '" .. name .. "' " .. wrong, level)
+      end
     end
   end
   for i = 1, #declaration.required do
-    if checked[declaration.required[i]] == nil then
-      error(declaration.what .. ": option '" .. declaration.required[i] .. "' is missing", level)
+    local name = declaration.required[i]
+    if not given or given[name] == nil then
+      error(declaration.what .. ": option '" .. name .. "' is missing", level)
     end
+  end
+end
+
+--- Checks a table of options and returns a new one with the defaults filled in. Throws as verify does.
+---@param declaration khp.Declaration
+---@param given table?
+---@param level integer? as for verify
+---@return table
+function options.check(declaration, given, level)
+  options.verify(declaration, given, (level or 2) + 1)
+  local checked = {}
+  for name, default in next, declaration.defaults do
+    checked[name] = default
+  end
+  for name, value in next, given or NONE do
+    checked[name] = value
   end
   return checked
 end

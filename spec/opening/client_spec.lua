@@ -360,6 +360,23 @@ describe("what is no response", function()
     failed("HTTP/1.1 403 X\r\nContent-Length: x\r\n\r\n", nil, "EPROTOCOL")
   end)
 
+  it("fails, or is waited for, but never throws, and is read alike however it is cut [H10]", function()
+    local options = { protocols = { "a" }, extensions = { "x-a; b" } }
+    local seen = {}
+    for _, whole in ipairs {
+      switch(nil, { "Sec-WebSocket-Protocol: a", "Sec-WebSocket-Extensions: x-a; b=\"c\"" }) .. "\129\0",
+      "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nsorry",
+    } do
+      drive.mutations(whole, 2000, function(bytes, cut)
+        local events = drive.run(new(options), { bytes })
+        local again = drive.run(new(options), { bytes:sub(1, cut), bytes:sub(cut + 1) })
+        assert.equal(drive.describe(events), drive.describe(again))
+        seen[names(events)] = true
+      end)
+    end
+    assert.same({ [""] = true, ["open"] = true, ["failed close"] = true, ["response close"] = true }, seen)
+  end)
+
   it("is bounded, be it one line or many [H11]", function()
     for _, bytes in ipairs {
       "HTTP/1.1 101 " .. ("a"):rep(1048576),

@@ -94,4 +94,24 @@ function drive.everywhere(make, bytes, on_event)
   return events
 end
 
+--- Variants of a message with bytes changed, dropped and doubled, the same ones each time; calls f with each.
+function drive.mutations(bytes, count, f)
+  local state = 20261122
+  local function random(n)
+    state = (state * 16807) % 2147483647
+    return state % n + 1
+  end
+  local spice = { "\r\n", "\n", "\r", "\0", " ", "\t", ",", ":", ";", "=", "\"", "\255", "0", "Upgrade", "\r\n\r\n" }
+  for _ = 1, count do
+    local text = bytes
+    for _ = 1, random(3) do
+      local at, what = random(#text), random(4)
+      local insert = what == 1 and spice[random(#spice)] or what == 2 and string.char(random(256) - 1)
+        or what == 3 and "" or text:sub(at, at + random(40))
+      text = text:sub(1, at - 1) .. insert .. text:sub(at + (what == 4 and 0 or 1))
+    end
+    f(text, random(#text))
+  end
+end
+
 return drive

@@ -38,6 +38,7 @@ local function new(options)
   return server.new(options)
 end
 
+-- Answers the question of a request, when it comes, with this method.
 local function answering(method, ...)
   local arguments = { n = select("#", ...), ... }
   return function(machine, event)
@@ -45,6 +46,12 @@ local function answering(method, ...)
       local unpack = table.unpack or unpack -- luacheck: ignore
       assert(machine[method](machine, unpack(arguments, 1, arguments.n)))
     end
+  end
+end
+
+local function decide(machine, event)
+  if event[1] == "request" then
+    assert(event[2].upgrade and machine:accept() or machine:reject(404))
   end
 end
 
@@ -267,6 +274,18 @@ describe("what is no request", function()
 
   it("may have 10,000 header fields [H11]", function()
     flood("GET / HTTP/1.1\r\n" .. ("A:b\r\n"):rep(10000) .. "\r\n", 431, 777)
+  end)
+
+  it("gets an answer, or is waited for, but never throws, and is read alike however it is cut [H10]", function()
+    local whole = opening(nil, { "Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Extensions: c; d=\"e\"" }) .. "\129\0"
+    local seen = {}
+    drive.mutations(whole, 3000, function(bytes, cut)
+      local events = drive.run(new(), { bytes }, decide)
+      local again = drive.run(new(), { bytes:sub(1, cut), bytes:sub(cut + 1) }, decide)
+      assert.equal(drive.describe(events), drive.describe(again))
+      seen[names(events)] = true
+    end)
+    assert.same({ ["request send open"] = true, ["send failed close"] = true, ["request send close"] = true }, seen)
   end)
 
   it("is told by limits that can be set [H11]", function()

@@ -112,8 +112,11 @@ end
 
 --- The first string that is in the array twice, or nil.
 function common.duplicate(array)
-  local seen = {}
-  for i = 1, #array do
+  local n, seen = #array, {}
+  if n == 2 then
+    return array[1] == array[2] and array[1] or nil
+  end
+  for i = 1, n do
     if seen[array[i]] then
       return array[i]
     end
@@ -127,6 +130,9 @@ end
 ---@param offered table parsed
 ---@return string? message what is wrong
 function common.check_extensions(chosen, offered)
+  if not chosen[1] then
+    return nil
+  end
   local seen = {}
   for i = 1, #chosen do
     local name, known = chosen[i].name, false

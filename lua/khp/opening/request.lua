@@ -39,9 +39,6 @@ function request_rules.check_address(request)
     end
     return 400, "the Host header is no host and port: " .. show(host)
   end
-  if find(target, "#", 1, true) then
-    return 400, "the request target has a fragment"
-  end
   if byte(target) ~= 47 and find(target, "://", 1, true) then
     local u, message = uri.parse(target)
     if not u or u.unix then

@@ -30,12 +30,14 @@ methods.legal = {
   failed = {},
 }
 
+local NONE = {}
+
 local declaration = options.declare("khp.opening.server", {
   limits = { type = "table" },
   now = { type = "number" },
   timeout = { type = "number", min = 0 },
-  server = { type = "string|boolean", default = "khp" },
-  date = { type = "function|boolean", default = http.date },
+  server = { type = "string|boolean" },
+  date = { type = "function|boolean" },
 })
 
 --- A machine for one opening.
@@ -44,17 +46,18 @@ local declaration = options.declare("khp.opening.server", {
 ---@param given { limits: table?, now: number?, timeout: number?, server: string|false|nil, date: function|false|nil }?
 ---@return khp.opening.Server
 function server.new(given)
-  local checked = options.check(declaration, given)
-  local bounds = limits.resolve(checked.limits)
+  options.verify(declaration, given)
+  given = given or NONE
+  local bounds, name, date = limits.resolve(given.limits), given.server, given.date
   return setmetatable({
     nil, nil, nil, nil, nil, nil, nil, nil, -- room for two events
     state = "head",
     first = 0,
     last = 0,
     limits = bounds,
-    due = checked.now and checked.now + (checked.timeout or bounds.opening),
-    server = checked.server == true and "khp" or checked.server,
-    date = checked.date == true and http.date or checked.date,
+    due = given.now and given.now + (given.timeout or bounds.opening),
+    server = (name == nil or name == true) and "khp" or name,
+    date = (date == nil or date == true) and http.date or date,
     parser = http.parser("request", {
       head = bounds.opening_head,
       fields = bounds.fields,
@@ -295,8 +298,6 @@ local function check_fields(answer, fields)
   end
 end
 
-local NONE = {}
-
 --- Answers 101. Puts out "send" and "open"; the machine is done then.
 --- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful: a protocol or an extension
 --- that was not offered, a header that is the handshake's own or cannot be written, an ordinary request.
@@ -325,14 +326,16 @@ function methods:accept(answer)
     return nil, problem, "EPOLICY"
   end
   local accept = crypto.accept(request.key)
-  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", accept } }
+  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", accept }, nil, nil, nil, nil } -- room for the usual
+  local from = 4
   if protocol then
-    list[#list + 1] = { "Sec-WebSocket-Protocol", protocol }
+    list[from] = { "Sec-WebSocket-Protocol", protocol }
+    from = from + 1
   end
   if chosen[1] then
-    list[#list + 1] = { "Sec-WebSocket-Extensions", common.join(answer.extensions) }
+    list[from] = { "Sec-WebSocket-Extensions", common.join(answer.extensions) }
+    from = from + 1
   end
-  local from = #list + 1
   problem = common.add_headers(list, answer.headers, owned_by_accept)
   if problem then
     return nil, problem, "EPOLICY"
