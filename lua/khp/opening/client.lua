@@ -271,7 +271,8 @@ local function answer(self, body, truncated)
   self.parser, self.body = nil, nil
 end
 
--- Framing counts as well: chunks of one byte are six on the wire, and all of them are held.
+-- The parser does not tell how much of a body it has, so until it has all, bytes on the wire are what counts: a head
+-- and a body as long as they may be. The framing of many small chunks counts with them.
 local function take_sized(self, bytes)
   local bounds, parser = self.limits, self.parser
   local body, message, code = parser:body(bytes)

@@ -88,7 +88,7 @@ local function add_date_and_server(self, list, from)
 end
 
 -- The bytes of a response that ends the stream, or nil and what is wrong. The status line says HTTP/1.1 whatever
--- the request said (RFC 2145 2.3). headers: list of pairs that may already have been checked.
+-- the request said (RFC 2145 2.3). list: pairs of the answer's own headers, which is added to.
 local function write_final(self, status, reason, list, body)
   local request = self.request
   list[#list + 1] = status == 426 and { "Connection", "Upgrade, close" } or CLOSE
