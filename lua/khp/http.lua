@@ -87,13 +87,13 @@
 ---The bytes, or nil, message, "EPROTOCOL".
 ---@field write_request fun(message: khp.http.writable_request): string?, string?, string?
 ---@field write_response fun(message: khp.http.writable_response): string?, string?, string?
----@field fields fun(headers: khp.http.headers): fun(): string?, string? iterates name, value, as pairs() does from Lua 5.2 on
+---@field fields fun(headers: khp.http.headers): fun(): string?, string? as pairs(headers) from Lua 5.2 on
 ---@field values fun(headers: khp.http.headers, name: string): string[] the separate values of a header
 ---@field reason fun(status: integer): string the standard phrase, or ""
 ---@field is_token fun(value: any): boolean
 ---@field tokens fun(value: string): string[]?, string? empty elements do not count, so the array may be empty
 ---@field extensions fun(value: string): khp.http.extension[]?, string? RFC 6455 9.1; the array may be empty
----@field challenges fun(value: string): khp.http.challenge[]?, string? of WWW-Authenticate or Proxy-Authenticate
+---@field challenges fun(value: string): khp.http.challenge[]?, string? of WWW-Authenticate, Proxy-Authenticate
 ---@field quote fun(text: string): string?, string? as a quoted string; nil, message: it has control characters
 ---@field unquote fun(quoted: string): string?, string?
 ---@field date fun(seconds?: number): string of seconds since 1970, or now: "Sun, 06 Nov 1994 08:49:37 GMT"
