@@ -198,6 +198,20 @@ static void answer_ping(struct khp_conn *conn, const struct khp_ws_message *mess
              "pings arrive, but their pongs are not read");
 }
 
+/* Keeps what came behind a message until the next one is asked for. */
+static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
+    if (n) {
+        conn->held = malloc(n);
+        if (!conn->held) {
+            fail(conn, KHP_WS_INTERNAL_ERROR, KHP_CONN_BY_LOCAL, "not enough memory");
+            return;
+        }
+        memcpy(conn->held, bytes, n);
+        conn->held_size = n;
+    }
+    khp_net_stream_pause(conn->stream);
+}
+
 static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
     while (reads_frames(conn)) {
         struct khp_ws_message message;
@@ -209,9 +223,14 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
         case KHP_WS_EVENT_NONE:
             return;
         case KHP_WS_EVENT_MESSAGE:
-            if (conn->state == KHP_CONN_OPEN)
-                conn->handler->message(conn->owner, message.opcode, message.payload,
-                                       message.length);
+            if (conn->state != KHP_CONN_OPEN)
+                break;
+            conn->holding = conn->stepwise;
+            conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
+            if (conn->holding && reads_frames(conn)) {
+                hold(conn, bytes, n);
+                return;
+            }
             break;
         case KHP_WS_EVENT_PING:
             answer_ping(conn, &message);
@@ -319,6 +338,8 @@ void khp_conn_dispose(struct khp_conn *conn) {
         enter(conn, KHP_CONN_GONE);
     }
     khp_ws_reader_free(&conn->reader);
+    free(conn->held);
+    conn->held = NULL;
     free(conn->sent_reason);
     conn->sent_reason = NULL;
     khp_conn_settings_release(conn->settings);
@@ -338,13 +359,33 @@ bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role) {
     return true;
 }
 
+void khp_conn_stepwise(struct khp_conn *conn) {
+    conn->stepwise = true;
+}
+
+void khp_conn_next(struct khp_conn *conn) {
+    uint8_t *bytes = conn->held;
+    if (!conn->holding)
+        return;
+    conn->holding = false;
+    conn->held = NULL;
+    if (bytes) {
+        read_frames(conn, bytes, conn->held_size);
+        free(bytes);
+    }
+    if (conn->stream && !conn->holding && !conn->paused)
+        khp_net_stream_resume(conn->stream);
+}
+
 void khp_conn_open(struct khp_conn *conn) {
     if (conn->state != KHP_CONN_OPEN)
         return;
+    conn->stepwise = false;
     conn->reader.limits = &conn->settings->limits;
     conn->heard = khp_net_loop_now(conn->loop);
     if (conn->settings->ping_ms)
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
+    khp_conn_next(conn);
 }
 
 bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {

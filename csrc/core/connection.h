@@ -84,8 +84,12 @@ struct khp_conn {
     uint8_t role;       /* enum khp_ws_role */
     bool pinged;        /* a keepalive ping is unanswered */
     bool paused;
-    bool refused;      /* a send did not fit; `drained` is owed */
-    bool told;         /* `closed` was delivered */
+    bool refused;  /* a send did not fit; `drained` is owed */
+    bool told;     /* `closed` was delivered */
+    bool stepwise; /* one message at a time */
+    bool holding;  /* one was delivered, and the next is not asked for yet */
+    uint8_t *held; /* bytes behind it, NULL none */
+    size_t held_size;
     char *sent_reason; /* of our close frame, NULL none */
 };
 
@@ -107,7 +111,16 @@ bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n);
 /* From raw to frames, with the handshake's limits until khp_conn_open(). false: not raw. */
 bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role);
 
-/* From now on the limits of an open connection hold, and keepalive runs. */
+/*
+ * One message at a time, until khp_conn_open(): after each, reading rests until khp_conn_next().
+ * For an owner that looks at a message later than its event; the one behind it may fall under other
+ * limits.
+ */
+void khp_conn_stepwise(struct khp_conn *conn);
+void khp_conn_next(struct khp_conn *conn);
+
+/* From now on the limits of an open connection hold, and keepalive runs. What was held is delivered
+ * here. */
 void khp_conn_open(struct khp_conn *conn);
 
 /*

@@ -293,9 +293,26 @@ static int conn_upgrade(lua_State *L) {
     return 1;
 }
 
-static int conn_open(lua_State *L) {
-    khp_conn_open(&check(L)->conn);
+/* Calls that may deliver what was held: events run on L meanwhile. */
+static int deliver_held(lua_State *L, void (*call)(struct khp_conn *)) {
+    struct lkhp_conn *self = check(L);
+    lua_State *before = lkhp_borrow(self->loop, L);
+    call(&self->conn);
+    self->loop->L = before;
     return 0;
+}
+
+static int conn_open(lua_State *L) {
+    return deliver_held(L, khp_conn_open);
+}
+
+static int conn_stepwise(lua_State *L) {
+    khp_conn_stepwise(&check(L)->conn);
+    return 0;
+}
+
+static int conn_next(lua_State *L) {
+    return deliver_held(L, khp_conn_next);
 }
 
 /* feed(conn, bytes): what came behind the opening's head; its messages are delivered before it
@@ -562,6 +579,8 @@ int lkhp_open_conn(lua_State *L) {
                                          {"write", conn_write},
                                          {"upgrade", conn_upgrade},
                                          {"open", conn_open},
+                                         {"stepwise", conn_stepwise},
+                                         {"next", conn_next},
                                          {"feed", conn_feed},
                                          {"close", conn_close},
                                          {"abort", conn_abort},

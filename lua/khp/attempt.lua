@@ -186,6 +186,7 @@ local function upgrade(self, rest)
     end
   end
   conn.upgrade(self.conn, "client")
+  conn.stepwise(self.conn) -- what follows the 101 is the application's, under other limits
   local bytes = table.concat(parts)
   if bytes ~= "" then
     conn.feed(self.conn, bytes)
@@ -271,6 +272,7 @@ function on.close(self, _, code, reason)
 end
 
 local function take_event(self, machine)
+  conn.next(self.conn)
   local name, a, b = next_event(self, machine:deadline())
   if name == "message" then
     trace(self, "receive", "extended", a)

@@ -68,21 +68,46 @@ end
 ---@field verify boolean? check the server's certificate and name (default); false: accept any
 ---@field server_name string? the name to ask for and to check; default: the URL's host
 
---- Settings of a client, and the server name it asks for. Unknown options throw.
+-- Settings made before, by the table that they were made of: they hold the authorities, which take long to read, and
+-- the sessions that can be resumed.
+local made = setmetatable({}, { __mode = "k" })
+
+local function same(a, b)
+  for name in pairs(client_declaration.entries) do
+    if a[name] ~= b[name] then
+      return false
+    end
+  end
+  return true
+end
+
+local defaults = {}
+
+--- Settings of a client, and the server name it asks for. Unknown options throw. The same table given again means
+--- the same settings, with the sessions that can be resumed; files are not read again then.
 ---@param given khp.ClientTls?
 ---@param level integer whose line to blame
 ---@return userdata? settings
 ---@return string? server_name_or_message, string? code, table? detail
 function tls.client(given, level)
-  local checked = options.check(client_declaration, given or {}, level + 1)
-  local name = checked.server_name
-  checked.role = "client"
-  checked.verify = checked.verify and "required" or "none"
-  local settings, message, code, detail = new(checked)
+  given = given or defaults
+  local checked = options.check(client_declaration, given, level + 1)
+  local known = made[given]
+  if known and same(known.checked, checked) then
+    return known.settings, checked.server_name
+  end
+  local settings, message, code, detail = new {
+    role = "client",
+    cert = checked.cert,
+    key = checked.key,
+    ca = checked.ca,
+    verify = checked.verify and "required" or "none",
+  }
   if not settings then
     return nil, message, code, detail
   end
-  return settings, name
+  made[given] = { checked = checked, settings = settings }
+  return settings, checked.server_name
 end
 
 return tls
