@@ -270,11 +270,11 @@ static void chunk_limits(void **state) {
     };
     for (size_t i = 0; i < sizeof fillers / sizeof fillers[0]; i++) {
         for (size_t more = 0; more < 2; more++) {
-            char bytes[TEXT] = "", filler[2] = {fillers[i].filler, '\0'};
-            strcat(bytes, fillers[i].before);
-            for (size_t n = fillers[i].own; n < limits.head + more; n++)
-                strcat(bytes, filler);
-            strcat(bytes, fillers[i].after);
+            char bytes[TEXT], filler[TEXT];
+            size_t n = limits.head + more - fillers[i].own;
+            memset(filler, fillers[i].filler, n);
+            snprintf(bytes, sizeof bytes, "%s%.*s%s", fillers[i].before, (int)n, filler,
+                     fillers[i].after);
             check(KHP_HTTP_REQUEST, POST CHUNKED "\r\n", bytes,
                   more == 0 ? fillers[i].outcome
                             : "the chunk extensions and trailers are too long");

@@ -301,7 +301,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fuzz_value(bytes, size - 2);
     else
         fuzz_message((data[0] & 1) != 0 ? KHP_HTTP_RESPONSE : KHP_HTTP_REQUEST, &limits,
-                     data[1] * 5U, bytes, size - 2);
+                     data[1] * (size_t)5, bytes, size - 2);
     free(bytes);
     return 0;
 }
