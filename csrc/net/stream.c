@@ -136,6 +136,26 @@ void khp_net_stream_settle(struct khp_net_stream *stream) {
     }
 }
 
+/* Why a connection ended that we did not end. sys: the error that the system gave, 0: the peer's
+ * FIN. */
+static void ended_by_peer(struct khp_net_stream *stream, int sys) {
+    if (stream->state == KHP_NET_STREAM_ENDING)
+        return;
+    if (stream->state == KHP_NET_STREAM_HANDSHAKE)
+        khp_net_stream_end_as(stream, KHP_NET_E_TLS, sys,
+                              sys != 0 ? strerror(sys)
+                                       : "the peer closed the connection during the TLS handshake");
+    else if (sys != 0)
+        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, sys, NULL);
+    else if (stream->state == KHP_NET_STREAM_LINGERING && !stream->peer_closed)
+        khp_net_stream_end_as(stream, KHP_NET_E_LOCAL, 0, "closed");
+    else if (stream->tls != NULL && !stream->peer_closed)
+        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, 0,
+                              "closed by the peer without a TLS close_notify");
+    else
+        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, 0, "closed by the peer");
+}
+
 static struct khp_net_stream *stream_of(struct khp_net_timer *timer) {
     return (struct khp_net_stream *)(void *)((char *)timer -
                                              offsetof(struct khp_net_stream, timer));
@@ -147,8 +167,11 @@ static void handshake_late(struct khp_net_timer *timer) {
 }
 
 static void linger_over(struct khp_net_timer *timer) {
-    khp_net_stream_end_as(stream_of(timer), KHP_NET_E_LOCAL, 0,
-                          "closed; the peer did not close in time");
+    struct khp_net_stream *stream = stream_of(timer);
+    if (stream->peer_closed)
+        ended_by_peer(stream, 0);
+    else
+        khp_net_stream_end_as(stream, KHP_NET_E_LOCAL, 0, "closed; the peer did not close in time");
 }
 
 static bool begin_tls(struct khp_net_stream *stream, struct khp_net_tls *tls, bool server,
@@ -246,26 +269,6 @@ void khp_net_stream_on_writable(struct khp_net_stream *stream) {
         stream->handler != NULL && stream->handler->drained != NULL)
         stream->handler->drained(stream->owner);
     end_event(stream);
-}
-
-/* Why a connection ended that we did not end. sys: the error that the system gave, 0: the peer's
- * FIN. */
-static void ended_by_peer(struct khp_net_stream *stream, int sys) {
-    if (stream->state == KHP_NET_STREAM_ENDING)
-        return;
-    if (stream->state == KHP_NET_STREAM_HANDSHAKE)
-        khp_net_stream_end_as(stream, KHP_NET_E_TLS, sys,
-                              sys != 0 ? strerror(sys)
-                                       : "the peer closed the connection during the TLS handshake");
-    else if (sys != 0)
-        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, sys, NULL);
-    else if (stream->state == KHP_NET_STREAM_LINGERING && !stream->peer_closed)
-        khp_net_stream_end_as(stream, KHP_NET_E_LOCAL, 0, "closed");
-    else if (stream->tls != NULL && !stream->peer_closed)
-        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, 0,
-                              "closed by the peer without a TLS close_notify");
-    else
-        khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, 0, "closed by the peer");
 }
 
 void khp_net_stream_on_closed(struct khp_net_stream *stream, int sys) {

@@ -2,7 +2,7 @@
  * Streams over real sockets, plain: bytes in both directions, peers that misbehave, every end there
  * is, and what it all costs in memory and system calls.
  */
-#include "net_backends.h"
+#include "net_actor.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -47,127 +47,6 @@ __attribute__((visibility("default"))) int epoll_ctl(int epoll, int operation, i
     } next = {.found = dlsym(RTLD_NEXT, "epoll_ctl")};
     watches++;
     return next.call(epoll, operation, fd, event);
-}
-
-/* ---- an owner of a stream ---- */
-
-enum { OPENED, READ, DRAINED, ENDED };
-
-struct actor {
-    struct khp_net_stream *stream; /* NULL: ended */
-    unsigned seen[4];
-    void (*on[4])(struct actor *); /* besides; NULL: nothing */
-    bool echo;
-    bool silent; /* no read may come any more */
-    size_t size;
-    uint8_t last;
-    struct khp_net_error why;
-    int peer; /* the other end, a plain socket */
-    struct actor *others;
-    unsigned count;
-};
-
-static void happened(struct actor *a, int what) {
-    if (test_is_over)
-        return;
-    assert_true(khp_net_loop_entered(loop));
-    assert_int_equal(a->seen[ENDED], 0);
-    a->seen[what]++;
-    if (a->on[what] != NULL)
-        a->on[what](a);
-}
-
-static void actor_open(void *owner) {
-    happened(owner, OPENED);
-}
-
-static void actor_read(void *owner, uint8_t *bytes, size_t n) {
-    struct actor *a = owner;
-    assert_true(n > 0 && a->seen[OPENED] > 0 && !a->silent);
-    a->size += n;
-    a->last = bytes[n - 1];
-    if (a->echo)
-        assert_true(khp_net_stream_write(a->stream, bytes, n));
-    memset(bytes, 0xee, n); /* ours to spoil */
-    happened(a, READ);
-}
-
-static void actor_drained(void *owner) {
-    happened(owner, DRAINED);
-}
-
-static void actor_end(void *owner, const struct khp_net_error *why) {
-    struct actor *a = owner;
-    if (test_is_over)
-        return;
-    a->why = *why;
-    happened(a, ENDED);
-    a->stream = NULL;
-}
-
-static const struct khp_net_stream_handler actor_handler = {
-    .open = actor_open, .read = actor_read, .drained = actor_drained, .end = actor_end};
-
-/* ---- its connection ---- */
-
-static void act_on(struct actor *a, int fd) {
-    a->stream = khp_net_stream_new(loop);
-    assert_non_null(a->stream);
-    khp_net_stream_handle(a->stream, &actor_handler, a);
-    khp_net_stream_attach(a->stream, fd, NULL, false, NULL, 0);
-}
-
-static void over_unix(struct actor *a) {
-    int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    a->peer = pair[1];
-    act_on(a, pair[0]);
-}
-
-static void over_tcp(struct actor *a) {
-    int port = 0, door = plain_listen("127.0.0.1", &port, 1);
-    a->peer = dial("127.0.0.1", port);
-    int fd = accept(door, NULL, NULL);
-    assert_true(fd >= 0);
-    (void)close(door);
-    act_on(a, fd);
-}
-
-typedef void over(struct actor *a);
-static over *const transports[] = {over_unix, over_tcp};
-
-static void open_over(over *transport, struct actor *a) {
-    transport(a);
-    assert_int_equal(a->seen[OPENED], 0); /* from the loop, not from here */
-    UNTIL(a->seen[OPENED] == 1);
-}
-
-static void hang_up(struct actor *a) {
-    (void)close(a->peer);
-    UNTIL(a->seen[ENDED] == 1);
-}
-
-static void reset(int fd) {
-    struct linger hard = {.l_onoff = 1};
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard), 0);
-    assert_int_equal(close(fd), 0);
-}
-
-static void tell(struct actor *a, const char *text) {
-    assert_int_equal(send(a->peer, text, strlen(text), 0), strlen(text));
-}
-
-static void assert_hears(struct actor *a, const char *text) {
-    char heard[64] = {0};
-    size_t n = 0, size = strlen(text);
-    assert_true(size < sizeof heard);
-    while (n < size) {
-        assert_true(khp_net_loop_step(loop, 0.01));
-        ssize_t more = recv(a->peer, heard + n, size - n, MSG_DONTWAIT);
-        assert_true(more > 0 || (more < 0 && errno == EAGAIN));
-        n += more > 0 ? (size_t)more : 0;
-    }
-    assert_string_equal(heard, text);
 }
 
 /* The peer reads whatever comes until the end of it or a reset; how much that was. */
@@ -255,7 +134,7 @@ static void what_is_written_before_it_opens_is_sent(void **state) {
 static void reserved_room_is_filled_in_place(void **state) {
     (void)state;
     struct actor a = {0};
-    open_over(over_unix, &a);
+    open_over(unix_pair, &a);
     for (int i = 0; i < 5; i++) {
         uint8_t *room = khp_net_stream_reserve(a.stream, 1000);
         memcpy(room, "abc", 3);
@@ -273,7 +152,7 @@ static void flush_writes_now(void **state) {
     (void)state;
     struct actor a = {0};
     char byte;
-    open_over(over_unix, &a);
+    open_over(unix_pair, &a);
     assert_true(khp_net_stream_write(a.stream, "x", 1));
     assert_int_equal(recv(a.peer, &byte, 1, MSG_DONTWAIT), -1);
     khp_net_stream_flush(a.stream);
@@ -287,7 +166,7 @@ static void a_burst_costs_one_receive_and_one_send(void **state) {
     struct actor a = {.echo = true};
     char burst[3001], heard[3001];
     memset(burst, 'x', sizeof burst);
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     tell(&a, "hello");
     assert_hears(&a, "hello");
     sends = receives = watches = 0;
@@ -321,7 +200,7 @@ static void what_one_writes_to_many_is_one_send_each(void **state) {
     enum { MANY = 50 };
     struct actor all[MANY] = {0};
     for (int i = 0; i < MANY; i++)
-        open_over(over_unix, &all[i]);
+        open_over(unix_pair, &all[i]);
     for (int i = 0; i < 10; i++) {
         all[i].on[READ] = write_to_all;
         all[i].others = all;
@@ -377,7 +256,7 @@ static void drained_comes_when_all_is_written_at_last(void **state) {
     (void)state;
     static uint8_t bytes[100000];
     struct actor a = {0};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     assert_true(khp_net_stream_write(a.stream, "small", 5));
     assert_hears(&a, "small");
     assert_int_equal(a.seen[DRAINED], 0);
@@ -401,7 +280,7 @@ static void drained_comes_when_all_is_written_at_last(void **state) {
 static void a_waiting_stream_holds_no_more_than_it_must(void **state) {
     (void)state;
     struct actor a = {0};
-    open_over(over_unix, &a);
+    open_over(unix_pair, &a);
     size_t queued = block(&a, 1 << 20);
     assert_true(a.stream->queue.size <= queued * 4 + 4096);
     khp_net_stream_abort(a.stream);
@@ -412,7 +291,7 @@ static void a_paused_stream_reads_nothing(void **state) {
     (void)state;
     static uint8_t bytes[100000];
     struct actor a = {0};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     khp_net_stream_pause(a.stream);
     khp_net_stream_pause(a.stream);
     a.silent = true;
@@ -445,7 +324,7 @@ static void pause_now(struct actor *a) {
 static void pausing_inside_read_stops_the_next(void **state) {
     (void)state;
     struct actor a = {.on[READ] = pause_now};
-    open_over(over_unix, &a);
+    open_over(unix_pair, &a);
     for (unsigned i = 1; i <= 5; i++) {
         tell(&a, "x");
         UNTIL(a.seen[READ] == i);
@@ -465,7 +344,7 @@ static void pausing_inside_read_stops_the_next(void **state) {
 static void paused_before_it_opens_it_opens_paused(void **state) {
     (void)state;
     struct actor a = {.silent = true};
-    over_unix(&a);
+    begin_over(unix_pair, &a);
     khp_net_stream_pause(a.stream);
     tell(&a, "x");
     UNTIL(a.seen[OPENED] == 1);
@@ -481,7 +360,7 @@ static void paused_before_it_opens_it_opens_paused(void **state) {
 static void a_reset_is_told_as_such(void **state) {
     (void)state;
     struct actor a = {0};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     reset(a.peer);
     UNTIL(a.seen[ENDED] == 1);
     assert_int_equal(a.why.code, KHP_NET_E_CLOSED);
@@ -490,7 +369,7 @@ static void a_reset_is_told_as_such(void **state) {
 
     /* A unix socket resets when its owner leaves without having read all. */
     struct actor b = {0};
-    open_over(over_unix, &b);
+    open_over(unix_pair, &b);
     assert_true(khp_net_stream_write(b.stream, "unread", 6));
     settle();
     hang_up(&b);
@@ -502,8 +381,8 @@ static void an_end_is_not_taken_for_a_reset_that_was_before(void **state) {
     (void)state;
     for (int i = 0; i < 5; i++) {
         struct actor a = {0}, b = {0};
-        open_over(over_tcp, &a);
-        open_over(over_tcp, &b);
+        open_over(tcp_pair, &a);
+        open_over(tcp_pair, &b);
         reset(a.peer);
         (void)close(b.peer);
         UNTIL(a.seen[ENDED] == 1 && b.seen[ENDED] == 1);
@@ -516,7 +395,7 @@ static void bytes_before_a_reset_are_heard(void **state) {
     (void)state;
     for (int i = 0; i < 20; i++) {
         struct actor a = {0};
-        open_over(over_tcp, &a);
+        open_over(tcp_pair, &a);
         tell(&a, "last words");
         reset(a.peer);
         UNTIL(a.seen[ENDED] == 1);
@@ -569,7 +448,7 @@ static void the_peers_half_close_ends_it_in_order(void **state) {
 static void a_peer_that_goes_while_paused_is_noticed_on_resume(void **state) {
     (void)state;
     struct actor a = {0};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     khp_net_stream_pause(a.stream);
     settle();
     tell(&a, "last words");
@@ -618,7 +497,7 @@ static void act_in_each(void (*action)(struct actor *)) {
             struct actor a = {.on[ENDED] = use_the_dead};
             if (where != ENDED)
                 a.on[where] = action;
-            transports[t](&a);
+            begin_over(transports[t], &a);
             if (where == READ)
                 tell(&a, "x");
             if (where == DRAINED) {
@@ -677,7 +556,7 @@ static void one_may_abort_all(void **state) {
     static struct actor all[MANY];
     memset(all, 0, sizeof all);
     for (int i = 0; i < MANY; i++)
-        open_over(over_unix, &all[i]);
+        open_over(unix_pair, &all[i]);
     for (int i = 0; i < MANY; i++)
         tell(&all[i], "x");
     /* Whoever is heard first. */
@@ -766,7 +645,7 @@ static void a_paused_stream_reads_again_to_shut_down(void **state) {
     (void)state;
     static uint8_t bytes[1 << 20];
     struct actor a = {.silent = true};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     khp_net_stream_pause(a.stream);
     assert_true(send(a.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0);
     settle();
@@ -780,8 +659,8 @@ static void a_paused_stream_reads_again_to_shut_down(void **state) {
 static void lingering_has_an_end(void **state) {
     (void)state;
     struct actor a = {0}, b = {0};
-    open_over(over_tcp, &a); /* does not answer our FIN */
-    open_over(over_tcp, &b); /* does not even read what we have to say */
+    open_over(tcp_pair, &a); /* does not answer our FIN */
+    open_over(tcp_pair, &b); /* does not even read what we have to say */
     (void)block(&b, 16 << 20);
     double begin = seconds_now();
     khp_net_stream_shutdown(a.stream, 60);
@@ -797,8 +676,8 @@ static void lingering_has_an_end(void **state) {
 static void lingering_can_be_shortened_and_cut(void **state) {
     (void)state;
     struct actor a = {0}, b = {0};
-    open_over(over_tcp, &a);
-    open_over(over_tcp, &b);
+    open_over(tcp_pair, &a);
+    open_over(tcp_pair, &b);
     double begin = seconds_now();
     khp_net_stream_shutdown(a.stream, 60000);
     khp_net_stream_shutdown(b.stream, 60000);
@@ -825,7 +704,7 @@ static void freeing_the_loop_ends_two_thousand_streams(void **state) {
     memset(all, 0, sizeof all);
     for (unsigned i = 0; i < many; i++) {
         all[i].echo = true;
-        over_unix(&all[i]);
+        begin_over(unix_pair, &all[i]);
     }
     settle();
     for (unsigned i = 0; i < many; i++)
@@ -859,7 +738,7 @@ static void make_another(struct actor *a) {
 static void no_stream_begins_while_the_loop_is_freed(void **state) {
     (void)state;
     struct actor a = {.on[ENDED] = make_another};
-    open_over(over_unix, &a);
+    open_over(unix_pair, &a);
     khp_net_loop_free(loop);
     assert_int_equal(a.seen[ENDED], 1);
     (void)close(a.peer);
@@ -877,7 +756,7 @@ static void every_stream_ends_once(void **state) {
         memset(all, 0, sizeof all);
         for (int i = 0; i < MANY; i++) {
             all[i].echo = false;
-            transports[random() % 2](&all[i]);
+            begin_over(transports[random() % 2], &all[i]);
             peer_open[i] = true;
         }
         for (int k = 0; k < 400; k++) {
@@ -951,7 +830,7 @@ static void addresses_are_told(void **state) {
     (void)state;
     struct khp_net_address address;
     struct actor a = {0}, b = {0};
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     struct sockaddr_in name;
     socklen_t size = sizeof name;
     assert_int_equal(getsockname(a.peer, (struct sockaddr *)&name, &size), 0);
@@ -964,7 +843,7 @@ static void addresses_are_told(void **state) {
     assert_int_equal(address.port, ntohs(name.sin_port));
     hang_up(&a);
 
-    open_over(over_unix, &b);
+    open_over(unix_pair, &b);
     assert_true(khp_net_stream_peer(b.stream, &address));
     assert_true(address.is_unix);
     assert_string_equal(address.host, "");
@@ -977,7 +856,7 @@ static void small_writes_are_not_delayed(void **state) {
     struct actor a = {0};
     int on = 0;
     socklen_t size = sizeof on;
-    open_over(over_tcp, &a);
+    open_over(tcp_pair, &a);
     assert_int_equal(getsockopt(a.stream->fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
     assert_int_equal(on, 1);
     hang_up(&a);
