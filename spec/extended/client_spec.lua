@@ -32,8 +32,8 @@ local function events(machine)
   end
 end
 
--- The events without the responses in them.
-local function names_and_values(list)
+-- Events as they can be compared: a redirect without its response.
+local function comparable(list)
   local short = {}
   for i, event in ipairs(list) do
     short[i] = event[1] == "redirect" and { event[1], event[2] } or event
@@ -179,7 +179,7 @@ describe("khp.extended.client", function()
     assert.equal(307, fails(started { method = "POST" }, bytes, "EHANDSHAKE").status)
     local machine = started()
     machine:message(bytes)
-    assert.same({ { "redirect", "/x" }, { "close", 1000, "" } }, names_and_values(events(machine)))
+    assert.same({ { "redirect", "/x" }, { "close", 1000, "" } }, comparable(events(machine)))
   end)
 
   it("gives the caller the status, headers and body of a refusal [E10]", function()
