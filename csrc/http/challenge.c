@@ -26,20 +26,14 @@ static bool ends_element(struct khp_http_cursor cursor) {
     return at_end(&cursor) || *cursor.at == ',';
 }
 
-/* A token68 that fills the rest of the element; its size is 0 when something else is there. */
+/* The token68 at the cursor; its size is 0 when there is none. */
 static struct khp_http_slice read_token68(struct khp_http_cursor *cursor) {
-    struct khp_http_cursor ahead = *cursor;
-    struct khp_http_slice token68 = {ahead.at, 0};
-    while (!at_end(&ahead) && khp_http_is(*ahead.at, KHP_HTTP_TOKEN68))
-        ahead.at++;
-    if (ahead.at > token68.at) {
-        while (!at_end(&ahead) && *ahead.at == '=')
-            ahead.at++;
-    }
-    if (ends_element(ahead)) {
-        token68.size = (size_t)(ahead.at - token68.at);
-        *cursor = ahead;
-    }
+    struct khp_http_slice token68 = {cursor->at, 0};
+    while (!at_end(cursor) && khp_http_is(*cursor->at, KHP_HTTP_TOKEN68))
+        cursor->at++;
+    while (!at_end(cursor) && *cursor->at == '=' && cursor->at > token68.at)
+        cursor->at++;
+    token68.size = (size_t)(cursor->at - token68.at);
     return token68;
 }
 

@@ -53,8 +53,6 @@ static enum khp_http_error read_framing(struct khp_http_body *body,
             has_length = true;
             body->length = length;
         } else if (khp_http_equals(name, "Transfer-Encoding")) {
-            if (field->folded)
-                return KHP_HTTP_E_CODING_FORM;
             enum khp_http_error error = read_codings(value, &chunked);
             if (error != KHP_HTTP_E_NONE)
                 return error;
