@@ -14,6 +14,28 @@ static void fail(struct khp_http_body *body, enum khp_http_error error) {
     set_state(body, KHP_HTTP_BODY_FAILED);
 }
 
+static enum khp_http_progress progress_of(const struct khp_http_body *body) {
+    if (body->state < KHP_HTTP_BODY_DONE)
+        return KHP_HTTP_MORE;
+    return body->state == KHP_HTTP_BODY_DONE ? KHP_HTTP_DONE : KHP_HTTP_FAILED;
+}
+
+enum khp_http_progress khp_http_body_init(struct khp_http_body *body,
+                                          const struct khp_http_head *head, const char *bytes) {
+    *body = (struct khp_http_body){.limits = head->limits};
+    enum khp_http_error error = khp_http_framing(head, bytes, &body->chunked, &body->length);
+    if (error == KHP_HTTP_E_NONE && body->length > body->limits->body)
+        error = KHP_HTTP_E_BODY_LIMIT;
+    body->left = body->length;
+    if (error != KHP_HTTP_E_NONE)
+        fail(body, error);
+    else if (body->chunked)
+        set_state(body, KHP_HTTP_BODY_SIZE_FIRST);
+    else
+        set_state(body, body->length > 0 ? KHP_HTTP_BODY_DATA : KHP_HTTP_BODY_DONE);
+    return progress_of(body);
+}
+
 static void expect(struct khp_http_body *body, char c, char wanted, enum khp_http_body_state next,
                    enum khp_http_error error) {
     if (c == wanted)
@@ -154,7 +176,5 @@ enum khp_http_progress khp_http_body_next(struct khp_http_body *body, const char
                                                               : KHP_HTTP_BODY_CHUNK_CR);
     }
     *used = (size_t)(at - bytes);
-    if (body->state < KHP_HTTP_BODY_DONE)
-        return KHP_HTTP_MORE;
-    return body->state == KHP_HTTP_BODY_DONE ? KHP_HTTP_DONE : KHP_HTTP_FAILED;
+    return progress_of(body);
 }

@@ -41,6 +41,13 @@ struct khp_http_body {
 };
 
 /*
+ * How the head announces the body (RFC 2616 4.4): *chunked, or *length, 0 when there is none.
+ * `bytes` as given to the head's parser. An error: it contradicts itself, or cannot be understood.
+ */
+enum khp_http_error khp_http_framing(const struct khp_http_head *head, const char *bytes,
+                                     bool *chunked, uint64_t *length);
+
+/*
  * Prepares for the body that the parsed head announces; `bytes` as given to its parser. FAILED: the
  * announcement is wrong, or the body too long. A message that has none (1xx, 204, 304, no length)
  * is DONE.

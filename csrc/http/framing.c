@@ -34,10 +34,18 @@ static enum khp_http_error read_codings(struct khp_http_slice value, unsigned *c
     return item == KHP_HTTP_END && any ? KHP_HTTP_E_NONE : KHP_HTTP_E_CODING_FORM;
 }
 
-static enum khp_http_error read_framing(struct khp_http_body *body,
-                                        const struct khp_http_head *head, const char *bytes) {
+/* Whatever the fields say, these have none (RFC 2616 4.4, 1). */
+static bool has_no_body(const struct khp_http_head *head) {
+    return head->kind == KHP_HTTP_RESPONSE &&
+           (head->status < 200 || head->status == 204 || head->status == 304);
+}
+
+enum khp_http_error khp_http_framing(const struct khp_http_head *head, const char *bytes,
+                                     bool *chunked, uint64_t *length) {
     bool has_length = false;
-    unsigned chunked = 0;
+    unsigned codings = 0;
+    *chunked = false;
+    *length = 0;
     for (uint32_t i = 0; i < head->field_count; i++) {
         const struct khp_http_field *field = head->fields + i;
         if (field->name.size != 14 && field->name.size != 17)
@@ -45,49 +53,26 @@ static enum khp_http_error read_framing(struct khp_http_body *body,
         struct khp_http_slice name = khp_http_slice(bytes, field->name);
         struct khp_http_slice value = khp_http_slice(bytes, field->value);
         if (khp_http_equals(name, "Content-Length")) {
-            uint64_t length;
-            if (!khp_http_read_length(value, &length))
+            uint64_t again = *length;
+            if (!khp_http_read_length(value, length))
                 return KHP_HTTP_E_LENGTH;
-            if (has_length && length != body->length) /* RFC 7230 3.3.3, 4 */
+            if (has_length && *length != again) /* RFC 7230 3.3.3, 4 */
                 return KHP_HTTP_E_LENGTHS;
             has_length = true;
-            body->length = length;
         } else if (khp_http_equals(name, "Transfer-Encoding")) {
-            enum khp_http_error error = read_codings(value, &chunked);
+            enum khp_http_error error = read_codings(value, &codings);
             if (error != KHP_HTTP_E_NONE)
                 return error;
         }
     }
-    if (chunked > 0 && has_length)
+    if (codings > 0 && has_length)
         return KHP_HTTP_E_LENGTH_AND_CODING;
-    if (chunked > 1) /* RFC 7230 3.3.1 */
+    if (codings > 1) /* RFC 7230 3.3.1 */
         return KHP_HTTP_E_CODING_FORM;
-    if (chunked > 0 && head->minor == 0) /* RFC 9112 6.1 */
+    if (codings > 0 && head->minor == 0) /* RFC 9112 6.1 */
         return KHP_HTTP_E_CODING_VERSION;
-    body->chunked = chunked > 0;
+    *chunked = codings > 0 && !has_no_body(head);
+    if (has_no_body(head))
+        *length = 0;
     return KHP_HTTP_E_NONE;
-}
-
-enum khp_http_progress khp_http_body_init(struct khp_http_body *body,
-                                          const struct khp_http_head *head, const char *bytes) {
-    *body = (struct khp_http_body){.limits = head->limits};
-    body->error = read_framing(body, head, bytes);
-    bool none = head->kind == KHP_HTTP_RESPONSE &&
-                (head->status < 200 || head->status == 204 || head->status == 304);
-    if (body->error == KHP_HTTP_E_NONE && none) { /* whatever the fields say: RFC 2616 4.4, 1 */
-        body->chunked = false;
-        body->length = 0;
-    }
-    if (body->error == KHP_HTTP_E_NONE && body->length > body->limits->body)
-        body->error = KHP_HTTP_E_BODY_LIMIT;
-    if (body->error != KHP_HTTP_E_NONE) {
-        body->state = KHP_HTTP_BODY_FAILED;
-        return KHP_HTTP_FAILED;
-    }
-    body->left = body->length;
-    if (body->chunked)
-        body->state = KHP_HTTP_BODY_SIZE_FIRST;
-    else
-        body->state = body->length > 0 ? KHP_HTTP_BODY_DATA : KHP_HTTP_BODY_DONE;
-    return body->state == KHP_HTTP_BODY_DONE ? KHP_HTTP_DONE : KHP_HTTP_MORE;
 }
