@@ -3,6 +3,7 @@
 
 local client = require "khp.extended.client"
 local http = require "khp.http"
+local mutate = require "spec.extended.mutate"
 local status = require "khp.status"
 
 local ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -444,6 +445,36 @@ describe("khp.extended.client", function()
       end
       assert.same({ "failed", "ETIMEOUT" }, { list[#list - 1][1], list[#list - 1][3] })
       assert.same({ "close", 1011 }, { list[#list][1], list[#list][2] })
+    end
+  end)
+
+  it("makes something lawful of every damaged response [E2 E16]", function()
+    local bytes = OPENED:sub(1, -3) .. "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: x; y=\"z\"\r\n"
+      .. "Location: /x\r\nWWW-Authenticate: Basic realm=\"a\"\r\n\r\n"
+    local seen = {}
+    local random = mutate.random(42)
+    for _ = 1, 3000 do
+      local machine = started { protocols = { "a" }, extensions = { "x" }, limits = { extended_message = 400 } }
+      local damaged, size, ended = mutate.bytes(bytes, random), random(300), false
+      for at = 1, #damaged, size do
+        if machine.state ~= "open" then
+          machine:message(damaged:sub(at, at + size - 1))
+        end
+        for _, event in ipairs(events(machine)) do
+          seen[event[1] .. " " .. tostring(event[1] == "failed" and event[3])] = true
+          assert.is_false(ended)
+          if event[1] == "close" then
+            ended = true
+            assert.is_true(#event[3] <= 123 and not event[3]:find "[^\32-\126]")
+          end
+        end
+      end
+      machine:tick(1000)
+      local last = events(machine)
+      assert.equal(not ended and machine.state ~= "open", last[1] ~= nil)
+    end
+    for _, what in ipairs { "open false", "failed EPROTOCOL", "failed EHANDSHAKE", "failed EEXTENSION" } do
+      assert.is_true(seen[what], what .. " never came")
     end
   end)
 

@@ -2,6 +2,7 @@
 -- byte for byte are in spec/conformance.
 
 local http = require "khp.http"
+local mutate = require "spec.extended.mutate"
 local server = require "khp.extended.server"
 
 local ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -422,6 +423,38 @@ describe("khp.extended.server", function()
       end
       assert.same({ "/aabc", "/b" }, seen)
       assert.is_true(machine:accept {})
+    end
+  end)
+
+  it("answers every damaged request lawfully [E2 E8 E18]", function()
+    local bytes = "POST /a?b HTTP/1.1\r\nSec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: x; y=\"z\", w\r\n"
+      .. "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    local seen = {}
+    local random = mutate.random(42)
+    for _ = 1, 3000 do
+      local machine = new { limits = { extended_message = 300, fields = 6 } }
+      local damaged, size = mutate.bytes(bytes, random), random(200)
+      for at = 1, #damaged, size do
+        machine:message(damaged:sub(at, at + size - 1))
+      end
+      machine:tick(1000)
+      local closed
+      for _, event in ipairs(events(machine)) do
+        assert.is_nil(closed)
+        if event[1] == "send" then
+          local response, rest = http.parse_response(event[2])
+          assert(response, rest)
+          assert.equal("", rest)
+          seen[response.status] = true
+        elseif event[1] == "close" then
+          closed = true
+          assert.is_true(#event[3] <= 123 and not event[3]:find "[^\32-\126]")
+        end
+      end
+      assert.is_true(closed)
+    end
+    for _, status in ipairs { 100, 400, 408, 417, 503, 505 } do
+      assert.is_true(seen[status], status .. " was never the answer")
     end
   end)
 

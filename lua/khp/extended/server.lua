@@ -30,8 +30,8 @@ local declaration = options.declare("khp.extended.server.new", {
   limits = { type = "table" },
   now = { type = "number" },
   timeout = { type = "number", min = 0 },
-  server = { type = "string|boolean", default = "khp" },
-  date = { type = "function|boolean", default = http.date },
+  server = { type = "string|boolean" },
+  date = { type = "function|boolean" },
 })
 
 -- What a driver gives as a rule. It is looked at without the cost of the full check, once per handshake.
@@ -41,6 +41,7 @@ local usual = {
   opening_extensions = "table",
   limits = "table",
   now = "number",
+  timeout = "number",
   server = "string",
   date = "function",
 }
@@ -51,7 +52,7 @@ local function is_usual(given)
       return false
     end
   end
-  return given.opening and given.accept and given.server and given.date and true
+  return given.opening ~= nil and given.accept ~= nil
 end
 
 local READING, DECIDING, OPEN, CLOSED = "reading", "deciding", "open", "closed"
@@ -85,6 +86,13 @@ local TEXT = { "Content-Type", "text/plain; charset=utf-8" }
 ---@field server string|false|nil value of the Server header; false: none
 ---@field date (fun(): string)|false|nil value of the Date header; default: khp.http.date
 
+local function or_default(value, default)
+  if value == nil or value == true then
+    return default
+  end
+  return value
+end
+
 --- A machine for one connection, whose opening handshake has chosen KHP (KHP E1).
 ---@param given khp.extended.ServerOptions
 ---@return khp.extended.Server
@@ -108,8 +116,8 @@ function server.new(given)
     negotiated = negotiated,
     limits = bounds,
     expires = given.now and given.now + (given.timeout or bounds.extended) or nil,
-    server = given.server == true and "khp" or given.server,
-    date = given.date == true and http.date or given.date,
+    server = or_default(given.server, "khp"),
+    date = or_default(given.date, http.date),
     attempt = 0,
     request = false,
     protocols = false, -- set of what may be chosen in the answer to the present request
