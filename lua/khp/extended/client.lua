@@ -262,7 +262,7 @@ local function resume(self)
   local rest, held = self.rest, self.held
   self.rest, self.held, self.held_size = nil, nil, 0
   if rest then
-    read(self, rest, nil)
+    read(self, rest)
   end
   for i = 1, held and #held or 0, 2 do
     self:message(held[i], held[i + 1])
