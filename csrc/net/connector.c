@@ -51,7 +51,6 @@ struct attempt {
 };
 
 struct connect {
-    struct khp_net_resource resource;
     struct khp_net_loop *loop;
     struct khp_net_stream *stream;
     struct khp_net_tls *tls;
@@ -88,7 +87,6 @@ static int drop_attempt(struct attempt *a) {
 /* Cancels whatever is under way and frees c; the stream is the caller's now. */
 static void conclude(struct connect *c) {
     khp_net_stream_on_end(c->stream, NULL, NULL);
-    khp_net_resource_unlink(c->loop, &c->resource);
     khp_net_timer_stop(c->loop, &c->deadline);
     khp_net_timer_stop(c->loop, &c->next);
     if (c->lookup != NULL) {
@@ -124,14 +122,9 @@ static void succeed(struct connect *c, int fd) {
     free(server_name);
 }
 
+/* The stream was aborted, or its loop is being freed. */
 static void on_stream_end(void *data) {
     conclude(data);
-}
-
-static void close_resource(struct khp_net_resource *resource) {
-    struct khp_net_error why;
-    khp_net_error_set(&why, KHP_NET_E_LOCAL, 0, "loop closed");
-    give_up(CONNECT_OF(resource, resource), &why);
 }
 
 static void on_deadline(struct khp_net_timer *timer) {
@@ -396,15 +389,10 @@ struct khp_net_stream *khp_net_connect(struct khp_net_loop *loop,
         khp_net_tls_retain(c->tls);
     c->timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : DEFAULT_TIMEOUT_MS;
     c->attempt_ms = options->attempt_ms != 0 ? options->attempt_ms : DEFAULT_ATTEMPT_MS;
-    c->resource.close = close_resource;
     c->deadline.fire = on_deadline;
     c->next.fire = on_next;
     khp_net_stream_handle(stream, handler, owner);
     khp_net_stream_on_end(stream, on_stream_end, c);
-    khp_net_resource_link(loop, &c->resource);
-    /* The turn's time is old for a caller who has computed for long, and would be taken off his
-     * time. */
-    uv_update_time(khp_net_loop_uv(loop));
     khp_net_timer_start(loop, &c->deadline, c->timeout_ms);
     begin(c, options);
     return stream;

@@ -34,7 +34,7 @@ void khp_net_loop_log(struct khp_net_loop *loop, enum khp_net_log_level level, c
                       ...) __attribute__((format(printf, 3, 4)));
 
 /*
- * Things that must be torn down before the loop can be freed (listeners, connects under way) hang
+ * Things that must be torn down before the loop can be freed (listeners) hang
  * on this list; close() must unlink itself.
  */
 struct khp_net_resource {

@@ -465,6 +465,8 @@ static bool expect_server(SSL *ssl, char *name) {
     X509_VERIFY_PARAM *check = SSL_get0_param(ssl);
     if (is_address(name))
         return X509_VERIFY_PARAM_set1_ip_asc(check, name) == 1;
+    if (name[0] == '.')
+        return false; /* to OpenSSL, every name below it */
     X509_VERIFY_PARAM_set_hostflags(check, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return X509_VERIFY_PARAM_set1_host(check, name, 0) == 1 &&
            SSL_set_tlsext_host_name(ssl, name) == 1;

@@ -403,6 +403,30 @@ static void can_be_aborted_at_any_time(void **state) {
     bury(hole);
 }
 
+/* libuv has four threads for lookups: what waits for one need not be looked up once it is given up.
+ */
+static void cancels_a_lookup_that_has_not_begun(void **state) {
+    enum { THREADS = 2 };
+    struct peer slow[THREADS], p;
+    (void)state;
+    names_set(0, "127.0.0.1", NULL);
+    for (int i = 0; i < THREADS; i++)
+        connect_with(&slow[i], &(struct khp_net_connect_options){.host = "slow.test", .port = 80});
+    while (names_waiting < THREADS)
+        (void)khp_net_loop_step(loop, 0.01);
+    names_answered = 0;
+    connect_with(&p, &(struct khp_net_connect_options){.host = "one.test", .port = 80});
+    khp_net_stream_abort(p.stream);
+    UNTIL(p.ends == 1);
+    for (int i = 0; i < THREADS; i++)
+        names_go();
+    khp_net_loop_free(loop);
+    assert_int_equal(names_answered, 0);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(slow[i].ends, 1);
+    loop = new_loop();
+}
+
 static void ends_with_its_loop(void **state) {
     int port = 0;
     struct peer connecting, looking, queued;
@@ -461,6 +485,7 @@ static void ends_each_of_many_once(void **state) {
 #define CONNECT_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_connect, tear_down)
 
 int main(void) {
+    (void)setenv("UV_THREADPOOL_SIZE", "4", 1);
     const struct CMUnitTest tests[] = {
         CONNECT_TEST(connects_to_addresses_and_names),
         CONNECT_TEST(connects_to_unix_sockets),
@@ -479,6 +504,7 @@ int main(void) {
         CONNECT_TEST(tries_a_full_unix_socket_again),
         CONNECT_TEST(times_out_when_a_name_is_slow),
         CONNECT_TEST(can_be_aborted_at_any_time),
+        CONNECT_TEST(cancels_a_lookup_that_has_not_begun),
         CONNECT_TEST(ends_with_its_loop),
         CONNECT_TEST(ends_each_of_many_once),
     };

@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <semaphore.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,8 @@ enum { NAMES_MAX = 20 };
 static const char *names_addresses[NAMES_MAX];
 static int names_error; /* EAI_* instead of addresses; 0: none */
 static sem_t names_slow;
-static volatile int names_waiting; /* a thread has begun to look slow.test up */
+static atomic_int names_waiting;  /* lookups of slow.test begun */
+static atomic_int names_answered; /* other lookups */
 
 /* For whatever name.test: these addresses, up to a NULL. */
 static inline void names_set(int error, const char *first, ...) {
@@ -74,8 +76,10 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *name, const c
     if (n < 5 || strcmp(name + n - 5, ".test") != 0 || (hints->ai_flags & AI_NUMERICHOST) != 0)
         return next.call(name, service, hints, list);
     if (strcmp(name, "slow.test") == 0) {
-        names_waiting = 1;
+        names_waiting++;
         (void)sem_wait(&names_slow);
+    } else {
+        names_answered++;
     }
     if (names_error != 0)
         return names_error;

@@ -378,7 +378,7 @@ static void ends_with_its_loop_at_any_point(void **state) {
 }
 
 static void ends_each_of_many_once(void **state) {
-    enum { MANY = 200 };
+    enum { MANY = 60 };
     static struct peer clients[MANY], servers[MANY];
     struct host h = {.peers = servers, .room = MANY};
     struct khp_net_tls *server = localhost(), *client = trusting();

@@ -7,7 +7,7 @@
 #   chain.pem             for localhost, from an intermediate CA, whose certificate follows in the file
 #   expired.pem           for localhost, yesterday
 #   client.pem            CN=joe, for a client; stranger.pem: the same from the other CA
-#   encrypted.key         localhost.key with a passphrase
+#   encrypted.key         localhost.key with a passphrase; ed25519.key: one of another algorithm
 set -eu
 umask 077
 mkdir -p "$1"
@@ -50,5 +50,6 @@ sign intermediate "/CN=Intermediate CA" ca 3650 basicConstraints=critical,CA:TRU
 sign chain "/CN=localhost" intermediate 3650 "$here"
 cat intermediate.pem >>chain.pem
 openssl ec -aes128 -passout pass:secret -in localhost.key -out encrypted.key 2>/dev/null
+openssl genpkey -algorithm ed25519 -out ed25519.key
 mkdir -p ca
 ln -sf ../ca.pem "ca/$(openssl x509 -noout -hash -in ca.pem).0"
