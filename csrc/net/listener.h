@@ -14,7 +14,7 @@ struct khp_net_listener_options {
     /* Instead of host and port. A stale socket file is replaced, a live one is not; it is removed
        on close. "@name": abstract (Linux). */
     const char *unix_path;
-    int fd;          /* an already listening descriptor, taken over; -1: none */
+    int fd;          /* an already listening descriptor, taken over on success; -1: none */
     bool reuse_port; /* SO_REUSEPORT */
     int backlog;     /* 0: SOMAXCONN */
     /* Accepting pauses at this many live streams of this listener; 0: no bound. */

@@ -267,20 +267,20 @@ static void reloads_while_connections_live(void **state) {
     struct peer old, fresh;
     HOST(h, 3);
     (void)state;
-    copy("localhost.pem", "live.pem");
-    copy("localhost.key", "live.key");
-    struct khp_net_tls *server = new_server("live.pem", "live.key", KHP_NET_TLS_VERIFY_NONE);
+    copy("localhost.pem", "secure.pem");
+    copy("localhost.key", "secure.key");
+    struct khp_net_tls *server = new_server("secure.pem", "secure.key", KHP_NET_TLS_VERIFY_NONE);
     struct khp_net_tls *client = trusting();
     listen_secure(&h, server);
     dial_secure(&old, &h, client, "localhost");
     assert_talk(&old, &h.peers[0]);
 
-    copy("a.pem", "live.pem");
+    copy("a.pem", "secure.pem");
     assert_false(khp_net_tls_reload(server, &e));
-    assert_non_null(strstr(e.text, "live.key: key values mismatch"));
+    assert_non_null(strstr(e.text, "secure.key: key values mismatch"));
     assert_talk(&old, &h.peers[0]);
 
-    copy("a.key", "live.key");
+    copy("a.key", "secure.key");
     assert_true(khp_net_tls_reload(server, &e));
     dial_secure(&fresh, &h, client, "a.example");
     assert_talk(&fresh, &h.peers[1]);
