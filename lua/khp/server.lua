@@ -240,6 +240,12 @@ handle["close"] = function(self, state, code, reason)
   end
 end
 
+-- Keeps the connection's timer in step with what the machine awaits.
+local function schedule(self, machine)
+  local due = machine:deadline()
+  conn.deadline(self, due and math.max(due - loop.now(), 0.001))
+end
+
 local function begin_extended(self, state, result)
   local owner = state.server
   state.step = "extended"
@@ -252,7 +258,7 @@ local function begin_extended(self, state, result)
     timeout = owner.limits.extended,
     server = owner.server_header,
   }
-  conn.deadline(self, owner.limits.extended)
+  schedule(self, state.machine)
   conn.on_message(self, extended_message)
 end
 
@@ -314,6 +320,9 @@ function events.deadline(self, state)
     end
     state.machine:tick(loop.now())
     pump(self, state)
+    if state.machine then
+      schedule(self, state.machine)
+    end
   end
 end
 
@@ -346,7 +355,7 @@ local function begin(owner, self)
   }
   owner.live[self] = true
   conn.state(self, state)
-  conn.deadline(self, owner.limits.opening)
+  schedule(self, state.machine)
 end
 
 local function event_handler(owner)
