@@ -9,6 +9,7 @@
 
 enum {
     SMALLEST = 1024,           /* what a first reservation allocates at least */
+    WORTH_FITTING = 4 * 1024,  /* smaller buffers are not traded for a fitting one */
     SPARE_LARGEST = 256 * 1024 /* larger buffers are freed, not kept */
 };
 
@@ -25,7 +26,7 @@ static void give_back(struct khp_net_queue *queue, struct khp_net_spare *spare) 
 }
 
 static bool take_spare(struct khp_net_queue *queue, struct khp_net_spare *spare, size_t n) {
-    if (queue->bytes != NULL || spare->size < n)
+    if (queue->bytes != NULL || spare->bytes == NULL || spare->size < n)
         return false;
     queue->bytes = spare->bytes;
     queue->size = spare->size;
@@ -45,7 +46,7 @@ uint8_t *khp_net_queue_reserve(struct khp_net_queue *queue, struct khp_net_spare
     if (n > SIZE_MAX / 4 || length > SIZE_MAX / 4)
         return NULL;
     /* Moving pays only when at least half of what is held has been read: amortised O(1). */
-    if (queue->start > 0 && queue->start >= length) {
+    if (queue->bytes != NULL && queue->start > 0 && queue->start >= length) {
         memmove(queue->bytes, queue->bytes + queue->start, length);
         queue->start = 0;
         queue->end = length;
@@ -73,7 +74,7 @@ void khp_net_queue_consume(struct khp_net_queue *queue, struct khp_net_spare *sp
 
 void khp_net_queue_fit(struct khp_net_queue *queue, struct khp_net_spare *spare) {
     size_t length = khp_net_queue_length(queue);
-    if (queue->size <= 4 * SMALLEST || length > queue->size / 4)
+    if (queue->size <= WORTH_FITTING || length > queue->size / 4)
         return;
     uint8_t *bytes = malloc(length);
     if (bytes == NULL)

@@ -31,7 +31,7 @@ BIO_METHOD *khp_net_tls_stream_bio(void);
 
 /* NULL and *error on failure. The first flight of a client is written by the first handshake call.
  */
-struct khp_net_tls_stream *khp_net_tls_stream_new(BIO_METHOD *bio, struct khp_net_spare *spare,
+struct khp_net_tls_stream *khp_net_tls_stream_new(BIO_METHOD *method, struct khp_net_spare *spare,
                                                   struct khp_net_tls *tls, bool server,
                                                   const char *server_name,
                                                   struct khp_net_error *error);

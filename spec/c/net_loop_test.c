@@ -17,12 +17,9 @@
 static bool no_plugin;
 
 /* libwebsockets looks for its plugins in a folder. */
-int scandir(const char *folder, struct dirent ***list, int (*choose)(const struct dirent *),
-            int (*compare)(const struct dirent **, const struct dirent **));
-
 __attribute__((visibility("default"))) int
-scandir(const char *folder, struct dirent ***list, int (*choose)(const struct dirent *),
-        int (*compare)(const struct dirent **, const struct dirent **)) {
+scandir(const char *dir, struct dirent ***namelist, int (*selector)(const struct dirent *),
+        int (*cmp)(const struct dirent **, const struct dirent **)) {
     typedef int scanner(const char *, struct dirent ***, int (*)(const struct dirent *),
                         int (*)(const struct dirent **, const struct dirent **));
     union {
@@ -30,8 +27,8 @@ scandir(const char *folder, struct dirent ***list, int (*choose)(const struct di
         scanner *call;
     } next = {.found = dlsym(RTLD_NEXT, "scandir")};
     if (!no_plugin)
-        return next.call(folder, list, choose, compare);
-    *list = malloc(1);
+        return next.call(dir, namelist, selector, cmp);
+    *namelist = malloc(1);
     return 0;
 }
 
