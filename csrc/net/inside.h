@@ -19,10 +19,11 @@ struct khp_net_loop {
     struct khp_net_reactor *reactor;
     enum khp_net_backend backend;
 
-    unsigned depth;   /* of khp_net_loop_enter */
-    bool stepping;    /* khp_net_loop_step is on the stack */
-    bool freeing;     /* khp_net_loop_free is: no new streams, no timers */
-    uint64_t entries; /* callbacks made so far: a step that waits ends when it has grown */
+    unsigned depth;          /* of khp_net_loop_enter */
+    bool stepping;           /* khp_net_loop_step is on the stack */
+    bool freeing;            /* khp_net_loop_free is: no new streams, no timers */
+    uint64_t entries;        /* callbacks made so far */
+    uint64_t entries_before; /* at the beginning of the step: it ends when they have grown */
 
     struct khp_net_timer *timers; /* the heap's root: the earliest */
     uint64_t firing;              /* while timers fire: their time, else 0 */
@@ -90,6 +91,9 @@ struct khp_net_stream {
  */
 void khp_net_loop_settle(struct khp_net_loop *loop);
 
+/* The libuv loop waits no longer than this. */
+void khp_net_loop_bound(struct khp_net_loop *loop, uint64_t ms);
+
 /* ---- timer.c ---- */
 
 void khp_net_timers_fire(struct khp_net_loop *loop);
@@ -126,9 +130,8 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
 
 /*
  * Reads what is left in the descriptor of a connection that is over, so that the peer's last words
- * (a close frame, a TLS alert) are not lost. Returns the errno of the last read, 0 at the end of
- * the bytes.
+ * (a close frame, a TLS alert) are not lost.
  */
-int khp_net_stream_read_rest(struct khp_net_stream *stream);
+void khp_net_stream_read_rest(struct khp_net_stream *stream);
 
 #endif

@@ -15,8 +15,21 @@ static void wakened(uv_async_t *waker) {
     khp_net_loop_leave(loop);
 }
 
+static void bound_rings(uv_timer_t *bound) {
+    (void)bound; /* libuv has stopped waiting: that was all */
+}
+
+void khp_net_loop_bound(struct khp_net_loop *loop, uint64_t ms) {
+    uv_timer_start(&loop->bound, bound_rings, ms, 0);
+}
+
+/* What a timer or the settling brought about is the event that the step is for: no wait after it.
+ */
 static void before_wait(uv_prepare_t *prepare) {
-    khp_net_loop_settle(prepare->data);
+    struct khp_net_loop *loop = prepare->data;
+    khp_net_loop_settle(loop);
+    if (loop->entries != loop->entries_before || loop->due != NULL)
+        khp_net_loop_bound(loop, 0);
 }
 
 /* ---- life ---- */
@@ -173,20 +186,20 @@ bool khp_net_loop_step(struct khp_net_loop *loop, double seconds) {
     if (loop->stepping || loop->depth > 0)
         return false;
     loop->stepping = true;
-    bool forever = seconds < 0 || seconds * 1000 > FOREVER_MS;
+    bool forever = !(seconds >= 0 && seconds * 1000 <= FOREVER_MS);
     uint64_t deadline = fresh_now(loop);
     if (!forever)
         deadline += (uint64_t)(seconds * 1000 + 0.999);
-    uint64_t entries = loop->entries;
+    loop->entries_before = loop->entries;
     khp_net_loop_settle(loop);
     for (;;) {
         uint64_t now = fresh_now(loop);
         int64_t wait = 0;
-        if (loop->entries == entries && loop->due == NULL)
+        if (loop->entries == loop->entries_before && loop->due == NULL)
             wait = forever ? -1 : now < deadline ? (int64_t)(deadline - now) : 0;
         khp_net_reactor_turn(loop->reactor, wait);
         khp_net_loop_settle(loop);
-        if (loop->entries != entries || (!forever && fresh_now(loop) >= deadline))
+        if (loop->entries != loop->entries_before || (!forever && fresh_now(loop) >= deadline))
             break;
     }
     loop->stepping = false;

@@ -221,22 +221,14 @@ void khp_net_reactor_free(struct khp_net_reactor *reactor) {
 
 /* ---- turning ---- */
 
-static void bound_rings(uv_timer_t *timer) {
-    (void)timer; /* libuv has stopped waiting: that was all */
-}
-
 static void bound_fires(lws_sorted_usec_list_t *sul) {
     (void)sul;
 }
 
 static void turn_uv(struct khp_net_loop *loop, int64_t wait_ms) {
-    if (wait_ms == 0) {
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
-        return;
-    }
     if (wait_ms > 0)
-        uv_timer_start(&loop->bound, bound_rings, (uint64_t)wait_ms, 0);
-    uv_run(&loop->uv, UV_RUN_ONCE);
+        khp_net_loop_bound(loop, (uint64_t)wait_ms);
+    uv_run(&loop->uv, wait_ms == 0 ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     uv_timer_stop(&loop->bound);
 }
 
@@ -246,10 +238,10 @@ static void turn_uv(struct khp_net_loop *loop, int64_t wait_ms) {
  */
 static void turn_poll(struct khp_net_reactor *reactor, int64_t wait_ms) {
     struct khp_net_loop *loop = reactor->loop;
-    uint64_t entries = loop->entries;
     uv_run(&loop->uv, UV_RUN_NOWAIT);
+    uv_timer_stop(&loop->bound);
     int alarm = uv_backend_timeout(&loop->uv);
-    if (loop->entries != entries || loop->due != NULL)
+    if (loop->entries != loop->entries_before || loop->due != NULL)
         wait_ms = 0;
     else if (alarm >= 0 && (wait_ms < 0 || alarm < wait_ms))
         wait_ms = alarm;

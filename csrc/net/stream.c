@@ -5,8 +5,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -121,7 +119,7 @@ void khp_net_stream_settle(struct khp_net_stream *stream) {
     if (stream->write_errno != 0 && stream->state != KHP_NET_STREAM_ENDING) {
         loop->entries++;
         if (stream->wsi != NULL && !stream->closed)
-            (void)khp_net_stream_read_rest(stream);
+            khp_net_stream_read_rest(stream);
         khp_net_stream_end_as(stream, KHP_NET_E_CLOSED, stream->write_errno, NULL);
     }
     if (stream->state != KHP_NET_STREAM_ENDING)
@@ -193,19 +191,21 @@ void khp_net_stream_attach(struct khp_net_stream *stream, int fd, struct khp_net
     struct khp_net_error error;
     if (stream->state != KHP_NET_STREAM_NEW) {
         close(fd);
+        stream->loop->descriptor_freed = true;
         return;
     }
     if (tls != NULL && !begin_tls(stream, tls, tls_server, server_name, handshake_ms, &error)) {
         close(fd);
+        stream->loop->descriptor_freed = true;
         khp_net_stream_fail(stream, &error);
         return;
     }
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails for unix sockets */
     stream->fd = fd;
     if (!khp_net_reactor_adopt(stream->loop->reactor, fd, stream)) {
-        if (stream->wsi == NULL)
+        if (stream->wsi == NULL) {
             stream->fd = -1;
+            stream->loop->descriptor_freed = true;
+        }
         khp_net_stream_end_as(stream, KHP_NET_E_LIMIT, 0, "too many descriptors");
         return;
     }
@@ -274,15 +274,13 @@ void khp_net_stream_on_writable(struct khp_net_stream *stream) {
 void khp_net_stream_on_closed(struct khp_net_stream *stream, int sys) {
     khp_net_loop_enter(stream->loop);
     stream->closed = true;
-    int rest = stream->write_errno;
-    int pending = 0;
+    int pending = stream->write_errno;
     socklen_t size = sizeof pending;
-    if (rest == 0 && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &pending, &size) == 0)
-        rest = pending;
-    int last = khp_net_stream_read_rest(stream);
-    if (rest == 0)
-        rest = last != 0 ? last : sys;
-    ended_by_peer(stream, rest);
+    if (pending == 0 && stream->state != KHP_NET_STREAM_ENDING)
+        (void)getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &pending, &size);
+    if (pending != 0) /* the reactor may have given up without reading */
+        khp_net_stream_read_rest(stream);
+    ended_by_peer(stream, pending != 0 ? pending : sys);
     khp_net_loop_leave(stream->loop);
 }
 

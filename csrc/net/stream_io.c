@@ -11,8 +11,9 @@
 #include "net/tls_stream.h"
 
 enum {
-    SEAL_AT_ONCE = 64 * 1024, /* plaintext that is encrypted before the next send */
-    NOTIFIED_LINGER_MS = 2000 /* for the FIN of a peer that has sent its close_notify */
+    SEAL_AT_ONCE = 64 * 1024,  /* plaintext that is encrypted before the next send */
+    NOTIFIED_LINGER_MS = 2000, /* for the FIN of a peer that has sent its close_notify */
+    CHATTER_MOST = 256 * 1024  /* of TLS's own to a peer that asks for it and never reads */
 };
 
 /* ---- out ---- */
@@ -162,6 +163,8 @@ static void take_in_tls(struct khp_net_stream *stream) {
     if (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE) {
         if (!khp_net_tls_stream_keep(session))
             out_of_memory(stream);
+        if (stream->blocked && khp_net_queue_length(&session->wire) > CHATTER_MOST)
+            khp_net_stream_end_as(stream, KHP_NET_E_LIMIT, 0, "too many TLS key updates");
         khp_net_stream_update_reading(stream);
         khp_net_stream_write_out(stream); /* what TLS itself has to say: tickets, key updates */
     }
@@ -182,23 +185,16 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
     session->slice_size = 0;
 }
 
-int khp_net_stream_read_rest(struct khp_net_stream *stream) {
+void khp_net_stream_read_rest(struct khp_net_stream *stream) {
     uint8_t *bytes = malloc(KHP_NET_SCRATCH); /* the scratch is for what TLS makes of them */
-    if (bytes == NULL)
-        return 0;
-    int sys = 0;
-    while (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE) {
-        if (stream->paused)
-            break;
+    while (bytes != NULL && !stream->paused &&
+           (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE)) {
         ssize_t n = recv(stream->fd, bytes, KHP_NET_SCRATCH, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0) {
-            sys = n < 0 && errno != EAGAIN && errno != EWOULDBLOCK ? errno : 0;
+        if (n <= 0)
             break;
-        }
         khp_net_stream_take_in(stream, bytes, (size_t)n);
     }
     free(bytes);
-    return sys;
 }

@@ -96,6 +96,18 @@ static void a_step_ends_with_the_first_event(void **state) {
     assert_false(khp_net_loop_entered(loop));
 }
 
+static void a_step_ends_with_a_timer_that_was_due_before(void **state) {
+    (void)state;
+    struct noted n = {.timer.fire = note};
+    for (unsigned i = 1; i <= 3; i++) {
+        settle();
+        khp_net_timer_start(loop, &n.timer, 1);
+        (void)poll(NULL, 0, 5);
+        assert_true(timed_step(i == 1 ? -1 : 10) < 5);
+        assert_int_equal(n.fired, i);
+    }
+}
+
 static void try_to_step(struct noted *n) {
     (void)n;
     assert_false(khp_net_loop_step(loop, 0));
@@ -446,6 +458,7 @@ int main(void) {
         BOTH(a_step_waits_for_as_long_as_it_may),
         BOTH(a_step_shorter_than_a_millisecond_waits_a_little),
         BOTH(a_step_ends_with_the_first_event),
+        BOTH(a_step_ends_with_a_timer_that_was_due_before),
         BOTH(a_step_inside_a_callback_is_refused),
         BOTH(another_loop_may_be_stepped_inside_a_callback),
         BOTH(the_clock_is_read_by_every_step),

@@ -6,7 +6,6 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -851,17 +850,6 @@ static void addresses_are_told(void **state) {
     hang_up(&b);
 }
 
-static void small_writes_are_not_delayed(void **state) {
-    (void)state;
-    struct actor a = {0};
-    int on = 0;
-    socklen_t size = sizeof on;
-    open_over(tcp_pair, &a);
-    assert_int_equal(getsockopt(a.stream->fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
-    assert_int_equal(on, 1);
-    hang_up(&a);
-}
-
 int main(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
@@ -898,7 +886,6 @@ int main(void) {
         BOTH(no_stream_begins_while_the_loop_is_freed),
         BOTH(every_stream_ends_once),
         BOTH(addresses_are_told),
-        BOTH(small_writes_are_not_delayed),
     };
     return cmocka_run_group_tests_name("net stream", tests, set_up_once, NULL);
 }

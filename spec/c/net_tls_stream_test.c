@@ -295,6 +295,34 @@ static void keys_may_be_changed_while_it_runs(void **state) {
     hang_up(&a);
 }
 
+/* Each of them is answered, but not to a peer that does not read the answers. */
+static void key_updates_cannot_fill_the_memory(void **state) {
+    (void)state;
+    struct actor a = {.tls = host_tls, .server = true};
+    struct raw r;
+    raw_open(&r, &a);
+    int small = 4096;
+    (void)setsockopt(a.stream->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    uint8_t *room = khp_net_stream_reserve(a.stream, 8 << 20); /* fills what the kernel has */
+    memset(room, 'k', 8 << 20);
+    khp_net_stream_commit(a.stream, 8 << 20);
+    settle();
+    (void)SSL_set_mode(r.ssl, SSL_MODE_AUTO_RETRY);
+    double latest = seconds_now() + 20;
+    for (int i = 0; a.seen[ENDED] == 0; i++) {
+        assert_true(seconds_now() < latest);
+        if (SSL_key_update(r.ssl, SSL_KEY_UPDATE_REQUESTED) == 1)
+            (void)SSL_write(r.ssl, "x", 1);
+        ERR_clear_error();
+        assert_true(khp_net_loop_step(loop, 0));
+        if (a.stream != NULL)
+            assert_true(khp_net_queue_length(&a.stream->tls->wire) < 400000);
+    }
+    assert_int_equal(a.why.code, KHP_NET_E_LIMIT);
+    raw_end(&r);
+    (void)close(a.peer);
+}
+
 /* ---- handshakes that fail ---- */
 
 static void a_certificate_that_is_refused_is_told_to_both(void **state) {
@@ -735,6 +763,63 @@ static void freeing_the_loop_ends_them_all(void **state) {
     }
 }
 
+/* Whatever happens to either end. */
+static void every_stream_ends_once(void **state) {
+    (void)state;
+    srandom(11);
+    for (int round = 0; round < 6; round++) {
+        gather();
+        for (int k = 0; k < 20 * ends; k++) {
+            struct actor *a = &crowd[random() % ends];
+            if (a->stream == NULL)
+                continue;
+            switch (random() % 60) {
+            case 0:
+                khp_net_stream_abort(a->stream);
+                break;
+            case 1:
+                khp_net_stream_shutdown(a->stream, (uint64_t)random() % 30);
+                break;
+            case 2:
+                khp_net_stream_pause(a->stream);
+                break;
+            case 3:
+            case 4:
+                khp_net_stream_resume(a->stream);
+                break;
+            case 5:
+            case 6: {
+                uint8_t *room = khp_net_stream_reserve(a->stream, 300000);
+                if (room != NULL) {
+                    memset(room, 'r', 300000);
+                    khp_net_stream_commit(a->stream, 300000);
+                }
+                break;
+            }
+            case 7:
+                a->on[READ] = abort_now;
+                break;
+            case 8:
+                a->on[READ] = shut_now;
+                break;
+            default:
+                if (random() % 4 == 0)
+                    (void)khp_net_loop_step(loop, 0);
+                break;
+            }
+        }
+        if (round % 2 == 1) {
+            khp_net_loop_free(loop);
+            loop = new_loop();
+        }
+        for (int i = 0; i < ends; i++) {
+            if (crowd[i].stream != NULL)
+                khp_net_stream_abort(crowd[i].stream);
+            UNTIL(crowd[i].seen[ENDED] == 1);
+        }
+    }
+}
+
 int main(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
@@ -743,6 +828,7 @@ int main(void) {
         BOTH_TLS(a_burst_costs_one_send),
         BOTH_TLS(ciphertext_may_come_in_pieces),
         BOTH_TLS(keys_may_be_changed_while_it_runs),
+        BOTH_TLS(key_updates_cannot_fill_the_memory),
         BOTH_TLS(a_certificate_that_is_refused_is_told_to_both),
         BOTH_TLS(a_missing_client_certificate_is_told_in_words),
         BOTH_TLS(a_peer_that_speaks_no_tls_is_told_apart),
@@ -762,6 +848,7 @@ int main(void) {
         BOTH_TLS(a_second_connection_resumes_the_session),
         BOTH_TLS(idle_connections_cost_little),
         BOTH_TLS(freeing_the_loop_ends_them_all),
+        BOTH_TLS(every_stream_ends_once),
     };
     return cmocka_run_group_tests_name("net stream over TLS", tests, set_up_once, NULL);
 }
