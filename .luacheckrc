@@ -14,3 +14,5 @@ files["lua"] = {
   },
 }
 files["spec"].std = "lua54+busted"
+-- What stands in a server policy's environment.
+files["examples/policies"].read_globals = { "accept", "challenge", "redirect", "reject" }

@@ -67,5 +67,6 @@ end
 echo("Hello, Kaazing!", "text")
 echo(("\0\1\2\255"):rep(256), "binary")
 conn:close(1000, "done")
-print(("%s  %-8s  %d %s"):format(arrow "receive", "close", conn.closed.code, conn.closed.clean and "(clean)" or "(torn)"))
+local manner = conn.closed.clean and "(clean)" or "(torn)"
+print(("%s  %-8s  %d %s"):format(arrow "receive", "close", conn.closed.code, manner))
 os.exit(conn.closed.clean and 0 or 1)

@@ -101,7 +101,7 @@ local function ask(self, name, ...)
   return true, answer
 end
 
--- TCP and TLS ----------------------------------------------------------------------------------------------------------
+-- TCP and TLS -------------------------------------------------------------------------------------------------------
 
 local function reach(self)
   local name, _, reason, _, _, net = next_event(self, self.due)
@@ -113,7 +113,7 @@ local function reach(self)
   return nil, "connecting took too long", "ETIMEOUT", {}
 end
 
--- The opening handshake ------------------------------------------------------------------------------------------------
+-- The opening handshake ---------------------------------------------------------------------------------------------
 
 -- A lawful answer other than 101. What can be done about it stands in detail.action; the caller may do it.
 local function refused(self, response)
@@ -196,7 +196,7 @@ local function upgrade(self, rest)
   end
 end
 
--- The extended handshake -----------------------------------------------------------------------------------------------
+-- The extended handshake --------------------------------------------------------------------------------------------
 
 -- KHP E5: the extensions that the opening asked for and did not get.
 local function not_negotiated(asked, negotiated)
@@ -249,7 +249,13 @@ end
 function on.redirect(self, _, location, response)
   self.failure = {
     "redirected to " .. location, "EREDIRECT",
-    { status = response.status, headers = response.headers, body = response.body, location = location, action = "redirect" },
+    {
+      status = response.status,
+      headers = response.headers,
+      body = response.body,
+      location = location,
+      action = "redirect",
+    },
   }
 end
 
@@ -321,7 +327,7 @@ local function extended_handshake(self, opened)
   end
 end
 
--- All of it ------------------------------------------------------------------------------------------------------------
+-- All of it ---------------------------------------------------------------------------------------------------------
 
 -- The application's turn. What came with the end of the handshake are its first messages.
 local function hand_over(self, opened, completed)

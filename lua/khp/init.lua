@@ -12,7 +12,13 @@ local loop = core.loop
 local khp = { _VERSION = "0.1.0" }
 
 --- Loads a part only when it is asked for: khp.http, khp.log, khp.uri, …
-local parts = { http = "khp.http", crypto = "khp.crypto", uri = "khp.uri", limits = "khp.limits", errors = "khp.errors" }
+local parts = {
+  http = "khp.http",
+  crypto = "khp.crypto",
+  uri = "khp.uri",
+  limits = "khp.limits",
+  errors = "khp.errors",
+}
 
 khp.log = log
 khp.listen = server.listen

@@ -182,7 +182,8 @@ describe("handshakes with policies", function()
   it("survive a policy that throws, and one that returns nonsense: 500", function()
     local log = quietly(function()
       for _, body in ipairs {
-        "error 'oops'", "error {}", "local x = nil + 1", "return 42", "return {}", "return accept { protocol = 'unasked' }",
+        "error 'oops'", "error {}", "local x = nil + 1", "return 42", "return {}",
+        "return accept { protocol = 'unasked' }",
         "return accept { extensions = { 'unasked' } }", "return accept { headers = { Evil = 'a\\r\\nb' } }",
         "return accept { typo = 1 }", "return challenge('Basic\\r\\n')",
       } do
@@ -240,7 +241,8 @@ describe("handshakes with policies", function()
 
   it("tell a client what is wrong with its own policy", function()
     serve { policy = "examples/policies/members.lua" }
-    local conn, message, code = khp.connect(url, { policy = write "return { challenge = function() error 'my fault' end }" })
+    local policy = write "return { challenge = function() error 'my fault' end }"
+    local conn, message, code = khp.connect(url, { policy = policy })
     assert.is_nil(conn)
     assert.equal("EPOLICY", code)
     assert.truthy(message:match "my fault")

@@ -257,7 +257,7 @@ describe("a thousand connections", function()
     net.await(function()
       return finished == 1000 and core.loop.alive() == 1
     end)
-    assert.equal(before, count_descriptors())
+    assert.is_true(count_descriptors() <= before)
     server:close()
   end)
 end)

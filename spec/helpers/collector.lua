@@ -3,8 +3,8 @@
 
 local busted = require "busted"
 
--- A cycle begins as soon as one has ended, in steps of 256 allocated bytes. (A pause of 0 would be a whole cycle at each
--- allocation, and a suite of hours.)
+-- A cycle begins as soon as one has ended, in steps of 256 allocated bytes. (A pause of 0 would be a whole cycle at
+-- each allocation, and a suite of hours.)
 collectgarbage("incremental", 100, 400, 8)
 
 busted.subscribe({ "test", "end" }, function()

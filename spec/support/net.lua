@@ -36,7 +36,7 @@ function net.echo(conn, message, kind)
   conn:send(message, kind)
 end
 
--- The raw peer ---------------------------------------------------------------------------------------------------------
+-- The raw peer ------------------------------------------------------------------------------------------------------
 
 local peer = {}
 peer.__index = peer
@@ -94,7 +94,8 @@ end
 
 --- Makes the opening handshake without KHP; what comes after the head is left in `received`.
 function peer:upgrade(path, more)
-  self:send("GET " .. (path or "/") .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" ..
+  self:send("GET " .. (path or "/") .. " HTTP/1.1\r\nHost: 127.0.0.1\r\n" ..
+    "Upgrade: websocket\r\nConnection: Upgrade\r\n" ..
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" .. (more or "") .. "\r\n")
   local received = self:await("\r\n\r\n")
   local head, rest = received:match "^(.-\r\n\r\n)(.*)$"
@@ -102,7 +103,7 @@ function peer:upgrade(path, more)
   return head
 end
 
--- Frames ---------------------------------------------------------------------------------------------------------------
+-- Frames ------------------------------------------------------------------------------------------------------------
 
 --- A frame as a client sends it, with whatever bits are asked for: first byte, payload, { unmasked =, length = }.
 function net.frame(first, payload, how)
