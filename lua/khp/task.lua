@@ -19,13 +19,31 @@ local tasks = setmetatable({}, { __mode = "k" })
 -- The main chunk's turn: what it was woken with, by place.
 local results = setmetatable({}, { __mode = "k" })
 
+-- Those of them that run under a budget → it, and who is told how they ended.
+local budgets = setmetatable({}, { __mode = "k" })
+
 local function ended(co, ok, ...)
   if coroutine.status(co) ~= "dead" then
     return
   end
   tasks[co] = nil
-  if not ok then
+  local bounded = budgets[co]
+  if bounded then
+    budgets[co] = nil
+    core.budget.release(co)
+    bounded.done(ok, ok and ... or debug.traceback(co, tostring((...))))
+  elseif not ok then
     log.traceback(co, (...))
+  end
+end
+
+-- The one place where tasks are resumed.
+local function resume(co, ...)
+  local bounded = budgets[co]
+  if bounded then
+    ended(co, core.budget.resume(bounded.budget, co, ...))
+  else
+    ended(co, coroutine.resume(co, ...))
   end
 end
 
@@ -36,7 +54,27 @@ end
 function task.spawn(f, ...)
   local co = coroutine.create(f)
   tasks[co] = true
-  ended(co, coroutine.resume(co, ...))
+  resume(co, ...)
+  return co
+end
+
+---@class khp.Budget  of one task, all its turns together
+---@field instructions integer
+---@field memory number bytes
+---@field time number seconds in which it holds the loop
+
+--- Starts f(...) as a task under a budget. When it has ended, done(true, result) or done(false, error with traceback)
+--- is called, unless it was cancelled.
+---@param budget khp.Budget
+---@param done fun(ok: boolean, result: any)
+---@param f function
+---@param ... any
+---@return thread
+function task.spawn_bounded(budget, done, f, ...)
+  local co = coroutine.create(f)
+  tasks[co] = true
+  budgets[co] = { budget = core.budget.new(co, budget.instructions, budget.memory, budget.time), done = done }
+  resume(co, ...)
   return co
 end
 
@@ -126,7 +164,7 @@ function task.wake(place, ...)
     results[place] = pack(...)
   else
     tasks[co] = true
-    ended(co, coroutine.resume(co, ...))
+    resume(co, ...)
   end
   return true
 end
@@ -146,6 +184,10 @@ function task.cancel(co)
   tasks[co] = nil
   if coroutine.close then
     coroutine.close(co)
+  end
+  if budgets[co] then
+    budgets[co] = nil
+    core.budget.release(co)
   end
 end
 
