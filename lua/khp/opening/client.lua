@@ -7,11 +7,12 @@ local crypto = require "khp.crypto"
 local http = require "khp.http"
 local limits = require "khp.limits"
 local options = require "khp.options"
+local reader = require "khp.opening.reader"
 
 local push, enter, show = common.push, common.enter, common.show
 local concat = table.concat
 local lower, sub = string.lower, string.sub
-local error, ipairs, setmetatable, tonumber = error, ipairs, setmetatable, tonumber
+local error, ipairs, setmetatable = error, ipairs, setmetatable
 
 local client = {}
 
@@ -21,20 +22,12 @@ local methods = {}
 local Machine = { __name = "khp.opening.client", __index = methods }
 
 methods.legal = {
-  head = { sized = true, unsized = true, open = true, answered = true, failed = true },
-  sized = { answered = true, failed = true }, -- reads a body whose end can be told
-  unsized = { answered = true, failed = true }, -- reads a body that ends with the stream
+  head = { body = true, open = true, answered = true, failed = true },
+  body = { answered = true, failed = true }, -- of a response that is no 101
   open = {},
   answered = {},
   failed = {},
 }
-
--- Interim responses (100, 102, 103) that a server may send before its answer.
-local INTERIM = 16
-
--- What the parser is told of the body's limit: it is kept here, because a response whose body is too long has status
--- and headers all the same, and these are what the driver decides by.
-local UNJUDGED = 1073741824
 
 local declaration = options.declare("khp.opening.client", {
   host = { type = "string", required = true },
@@ -145,20 +138,10 @@ function client.new(given, level)
     last = 0,
     limits = bounds,
     due = checked.now and checked.now + (checked.timeout or bounds.opening),
-    parser = http.parser("response", {
-      head = bounds.opening_head,
-      fields = bounds.fields,
-      line = bounds.line,
-      body = UNJUDGED,
-    }),
+    reader = reader.new(bounds),
     accept = crypto.accept(checked.key),
-    interim = 0,
-    received = 0, -- bytes from the server
     protocols = nil, -- all that were asked for
     offered = nil, -- extensions, parsed
-    response = nil, -- from its head on
-    body = nil, -- pieces, in state "unsized"
-    size = nil, -- of these
   }, Machine)
   local bytes, message = write_request(self, checked)
   if not bytes then
@@ -171,13 +154,13 @@ end
 -- The response --------------------------------------------------------------------------------------------------------
 
 local function fail(self, message, code)
-  local response = self.response
+  local response = self.reader.response
   push(self, "failed", message, code, response and {
     status = response.status, headers = response.headers, body = response.body,
   } or {})
   push(self, "close")
   enter(self, "failed")
-  self.parser, self.body = nil, nil
+  self.reader = nil
 end
 
 local function check_upgrade(headers)
@@ -253,8 +236,8 @@ local function take_switch(self, response)
   if problem then
     return fail(self, problem, "EHANDSHAKE")
   end
-  local rest = self.parser:rest()
-  self.parser = nil
+  local rest = self.reader:rest()
+  self.reader = nil
   enter(self, "open")
   push(self, "open", {
     response = response, protocol = protocol, extensions = extensions, khp = protocol == common.KHP,
@@ -262,67 +245,23 @@ local function take_switch(self, response)
   })
 end
 
-local function answer(self, body, truncated)
-  local response = self.response
-  response.body, response.truncated = body, truncated
-  enter(self, "answered")
-  push(self, "response", response)
-  push(self, "close")
-  self.parser, self.body = nil, nil
-end
-
--- The parser does not tell how much of a body it has, so until it has all, bytes on the wire are what counts: a head
--- and a body as long as they may be. The framing of many small chunks counts with them.
-local function take_sized(self, bytes)
-  local bounds, parser = self.limits, self.parser
-  local body, message, code = parser:body(bytes)
-  local whole = self.received - (body and #parser:rest() or 0)
-  if body and #body > bounds.body or whole > bounds.opening_head + bounds.body then
-    answer(self, "", true)
-  elseif body then
-    answer(self, body, false)
+local function take_body(self, response, message, code)
+  if response then
+    enter(self, "answered")
+    push(self, "response", response)
+    push(self, "close")
+    self.reader = nil
   elseif message then
     fail(self, message, code)
   end
 end
 
-local function take_unsized(self, bytes)
-  local room = self.limits.body - self.size
-  self.body[#self.body + 1] = sub(bytes, 1, room)
-  self.size = self.size + #bytes
-  if #bytes > room then
-    answer(self, concat(self.body), true)
-  end
-end
-
-local function take_response(self, response)
-  local headers, status = response.headers, response.status
-  self.response = response
-  if status == 101 then
-    return take_switch(self, response)
-  elseif status == 204 or status == 304 or headers["content-length"] or headers["transfer-encoding"] then
-    enter(self, "sized")
-    if status ~= 304 and (tonumber(headers["content-length"]) or 0) > self.limits.body then
-      return answer(self, "", true)
-    end
-    return take_sized(self, "")
-  end
-  enter(self, "unsized") -- RFC 2616 4.4: the end of the stream is the end of the body
-  self.body, self.size = {}, 0
-  return take_unsized(self, self.parser:rest())
-end
-
-local function take_head(self, bytes)
-  local response, message, code = self.parser:head(bytes)
-  while response and response.status < 200 and response.status ~= 101 do -- RFC 2616 10.1: interim
-    self.interim = self.interim + 1
-    if self.interim > INTERIM then
-      return fail(self, "more than " .. INTERIM .. " interim responses", "ELIMIT")
-    end
-    response, message, code = self.parser:head(self.parser:rest())
-  end
-  if response then
-    take_response(self, response)
+local function take_head(self, response, message, code)
+  if response and response.status == 101 then
+    take_switch(self, response)
+  elseif response then
+    enter(self, "body")
+    take_body(self, self.reader:body())
   elseif message then
     fail(self, message, code)
   end
@@ -332,13 +271,10 @@ end
 ---@param bytes string
 function methods:feed(bytes)
   local state = self.state
-  self.received = self.received + #bytes
   if state == "head" then
-    take_head(self, bytes)
-  elseif state == "sized" then
-    take_sized(self, bytes)
-  elseif state == "unsized" then
-    take_unsized(self, bytes)
+    take_head(self, self.reader:head(bytes))
+  elseif state == "body" then
+    take_body(self, self.reader:body(bytes))
   elseif state == "open" then
     error("the opening is complete: these bytes are the connection's", 2)
   end -- else it is over: what still comes is nobody's
@@ -347,12 +283,8 @@ end
 --- The server ended its stream.
 function methods:finish()
   local state = self.state
-  if state == "unsized" then
-    answer(self, concat(self.body), false)
-  elseif state == "head" and self.received == 0 then
-    fail(self, "the server closed the connection without an answer", "ECLOSED")
-  elseif state == "head" or state == "sized" then
-    fail(self, "the server closed the connection in the middle of its answer", "ECLOSED")
+  if state == "head" or state == "body" then
+    take_body(self, self.reader:finish("server"))
   end
 end
 
@@ -362,7 +294,7 @@ methods.poll = common.poll
 ---@return number?
 function methods:deadline()
   local state = self.state
-  return (state == "head" or state == "sized" or state == "unsized") and self.due or nil
+  return (state == "head" or state == "body") and self.due or nil
 end
 
 --- Tells the time, on the clock of `now`.
