@@ -3,6 +3,7 @@
 -- order of things, the clock and the wires. This file must not know HTTP's or WebSocket's rules.
 
 local connection = require "khp.connection"
+local common = require "khp.opening.common"
 local core = require "khp.core"
 local decision = require "khp.policy.decision"
 local errors = require "khp.errors"
@@ -20,7 +21,7 @@ local conn, loop = core.conn, core.loop
 
 local server = {}
 
-local KHP = "x-kaazing-handshake"
+local KHP = common.KHP
 
 local declaration = options.declare("khp.listen", {
   host = { type = "string" },
@@ -94,16 +95,18 @@ end
 
 local pump
 
-local function with_header(answer, name, value)
-  local copy = {}
-  for key, old in pairs(answer) do
-    copy[key] = old
+local function anything()
+  return false
+end
+
+-- A copy of an answer, which the policy may use again, with one more header, of one value or several.
+local function with_header(answer, name, values)
+  local headers = {}
+  for i, value in ipairs(type(values) == "table" and values or { values }) do
+    headers[i] = { name, value }
   end
-  copy.headers = { { name, value } }
-  for key, old in pairs(answer.headers or {}) do
-    copy.headers[#copy.headers + 1] = type(key) == "number" and old or { key, old }
-  end
-  return copy
+  local problem = common.add_headers(headers, answer.headers, anything)
+  return { headers = headers, body = answer.body, reason = answer.reason }, problem
 end
 
 -- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.
@@ -117,17 +120,22 @@ function carry_out.challenge(machine, decided)
   if machine.challenge then
     return machine:challenge(decided.subject, decided.answer)
   end
-  return machine:reject(401, with_header(decided.answer, "WWW-Authenticate", decided.subject))
+  local answer, problem = with_header(decided.answer, "WWW-Authenticate", decided.subject)
+  if problem then
+    return nil, problem
+  end
+  return machine:reject(401, answer)
 end
 
 function carry_out.redirect(machine, decided)
   if machine.redirect then
     return machine:redirect(decided.subject, decided.answer)
   end
-  local answer = with_header(decided.answer, "Location", decided.subject)
-  local status = answer.status or 302
-  answer.status = nil
-  return machine:reject(status, answer)
+  local answer, problem = with_header(decided.answer, "Location", decided.subject)
+  if problem then
+    return nil, problem
+  end
+  return machine:reject(decided.answer.status or 302, answer)
 end
 
 function carry_out.reject(machine, decided)
@@ -147,15 +155,12 @@ end
 
 local function default_opening(state, request)
   if not request.upgrade then
-    return decision.reject(426, { headers = { Upgrade = "websocket", Connection = "Upgrade" } })
+    return decision.reject(426)
   end
-  local offered = request.protocols
-  for i = 1, #offered do
-    if offered[i] == KHP then
-      return decision.accept { protocol = KHP }
-    end
+  if common.index(request.protocols, KHP) then -- KHP O2
+    return decision.accept { protocol = KHP }
   end
-  return decision.accept { protocol = state.server:choose(offered) }
+  return decision.accept { protocol = state.server:choose(request.protocols) }
 end
 
 local function default_extended(state, request)
@@ -457,19 +462,18 @@ function methods:choose(offered)
 end
 
 -- A policy's accept{} of the opening names an application's protocol, or none, where the client may have asked for
--- KHP: then KHP it is, unless the policy said no (O3).
+-- KHP: then KHP it is, unless the policy said no (O3). The policy may give the same decision again, so it stays as it
+-- is.
 ---@package
 function methods:complete_opening(decided, request) -- luacheck: no self
-  local answer = decided.answer
-  if answer.khp ~= false and answer.protocol == nil then
-    for _, offered in ipairs(request.protocols) do
-      if offered == KHP then
-        answer.protocol = KHP
-      end
-    end
+  local given = decided.answer
+  local protocol = given.protocol
+  if given.khp ~= false and protocol == nil and common.index(request.protocols, KHP) then
+    protocol = KHP
   end
-  answer.khp = nil
-  return decided
+  return decision.accept {
+    protocol = protocol, extensions = given.extensions, headers = given.headers, reason = given.reason,
+  }
 end
 
 --- Where it listens: host, port; or the path of a unix socket. Nothing once closed.

@@ -28,7 +28,11 @@ local declarations = {
     khp = { type = "boolean" },
   }),
   challenge = options.declare("challenge", { headers = headers, body = body }),
-  redirect = options.declare("redirect", { status = { type = "integer" }, headers = headers, body = body }),
+  redirect = options.declare("redirect", {
+    status = { type = "integer", choices = { 300, 301, 302, 303, 307 } },
+    headers = headers,
+    body = body,
+  }),
   reject = options.declare("reject", { headers = headers, body = body, reason = reason }),
 }
 
@@ -73,13 +77,13 @@ function decision.redirect(location, given)
   return make("redirect", location, check("redirect", given))
 end
 
---- Refuses.
----@param status integer 400 to 599
+--- Refuses; also what answers an ordinary HTTP request, perhaps with 200.
+---@param status integer 200 to 599; none that completes an extended handshake
 ---@param given { reason: string?, headers: table?, body: string? }|string? or the body alone
 ---@return khp.Decision
 function decision.reject(status, given)
-  if type(status) ~= "number" or status < 300 or status > 599 or status % 1 ~= 0 then
-    error("reject: a status from 300 to 599 expected, not " .. tostring(status), 2)
+  if type(status) ~= "number" or status < 200 or status > 599 or status % 1 ~= 0 then
+    error("reject: a status from 200 to 599 expected, not " .. tostring(status), 2)
   end
   return make("reject", status, check("reject", type(given) == "string" and { body = given } or given))
 end
