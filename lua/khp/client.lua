@@ -162,6 +162,9 @@ local function again(self, tried, message, code, detail)
 end
 
 local function prepare(url, checked)
+  if type(url) ~= "string" then
+    error("khp.connect: a URL expected, not " .. type(url), 3)
+  end
   local target, message = uri.parse(url)
   if not target then
     error("khp.connect: " .. message, 3)

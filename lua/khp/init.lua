@@ -52,7 +52,9 @@ local stopped = false
 --- as it takes.
 ---@param seconds number?
 function khp.step(seconds)
-  if not loop.step(seconds) then
+  if seconds ~= nil and type(seconds) ~= "number" then
+    error("step: seconds expected, not " .. type(seconds), 2)
+  elseif not loop.step(seconds) then
     error("khp.step inside a callback or task: the loop is turning already", 2)
   end
 end

@@ -560,7 +560,11 @@ end
 
 function mt:__tostring()
   local host, port = self:address()
-  return "khp.server: " .. (host and host .. (port and ":" .. port or "") or "closed")
+  if not host then
+    return "khp.server: closed"
+  end
+  host = host:find(":", 1, true) and "[" .. host .. "]" or host
+  return "khp.server: " .. host .. (port and ":" .. port or "")
 end
 
 return server

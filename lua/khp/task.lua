@@ -52,6 +52,9 @@ end
 ---@param ... any
 ---@return thread
 function task.spawn(f, ...)
+  if type(f) ~= "function" then
+    error("spawn: a function expected, not " .. type(f), 2)
+  end
   local co = coroutine.create(f)
   tasks[co] = true
   resume(co, ...)
@@ -132,6 +135,9 @@ end
 ---@return any ...
 function task.wait(place, seconds)
   local co = who(3)
+  if seconds ~= nil and (type(seconds) ~= "number" or seconds ~= seconds) then
+    error("a time in seconds expected, not " .. tostring(seconds), 3)
+  end
   if place.waiter then
     error("somebody is waiting for this already", 3)
   end
@@ -194,8 +200,8 @@ end
 --- Waits so many seconds.
 ---@param seconds number
 function task.sleep(seconds)
-  if type(seconds) ~= "number" or seconds ~= seconds then
-    error("sleep: seconds expected, not " .. tostring(seconds), 2)
+  if seconds == nil then
+    error("sleep: seconds expected", 2)
   end
   task.wait({}, seconds)
 end
