@@ -13,7 +13,7 @@
 enum {
     SEAL_AT_ONCE = 64 * 1024,  /* plaintext that is encrypted before the next send */
     NOTIFIED_LINGER_MS = 2000, /* for the FIN of a peer that has sent its close_notify */
-    CHATTER_MOST = 256 * 1024  /* of TLS's own to a peer that asks for it and never reads */
+    CHATTER_MOST = 128 * 1024  /* of TLS's own to a peer that asks for it and never reads */
 };
 
 /* ---- out ---- */
