@@ -180,10 +180,10 @@ static void on_deadline(struct khp_net_timer *timer) {
 
 static void on_open(void *owner) {
     struct khp_conn *conn = owner;
-    if (conn->state != KHP_CONN_CONNECTING)
-        return; /* TLS begun behind a proxy: the owner is told as well */
-    enter(conn, KHP_CONN_RAW);
-    conn->handler->open(conn->owner);
+    if (conn->state == KHP_CONN_CONNECTING)
+        enter(conn, KHP_CONN_RAW);
+    if (conn->state == KHP_CONN_RAW) /* the second time: TLS begun on a stream that was plain */
+        conn->handler->open(conn->owner);
 }
 
 static bool reads_frames(const struct khp_conn *conn) {

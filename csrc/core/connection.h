@@ -57,7 +57,8 @@ struct khp_conn_close {
  * freed.
  */
 struct khp_conn_handler {
-    void (*open)(void *owner); /* the stream is open: TCP and TLS */
+    void (*open)(void *owner); /* the stream is open: TCP and TLS; again after
+                                  khp_net_stream_start_tls() */
     void (*bytes)(void *owner, const uint8_t *bytes, size_t n); /* while raw */
     void (*message)(void *owner, enum khp_ws_opcode kind, const uint8_t *bytes, size_t n);
     void (*pong)(void *owner, const uint8_t *bytes, size_t n);

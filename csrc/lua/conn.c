@@ -327,6 +327,16 @@ static int conn_feed(lua_State *L) {
     return fed ? 0 : luaL_error(L, "not enough memory");
 }
 
+/* Throws at the line of the user who called the method that called us. */
+static void require_arg(lua_State *L, bool condition, const char *text) {
+    if (condition)
+        return;
+    luaL_where(L, 2);
+    lua_pushstring(L, text);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
 /* close(conn [, code [, reason]]) → true. Codes and reasons that may not be on the wire throw. */
 static int conn_close(lua_State *L) {
     struct lkhp_conn *self = check(L);
@@ -334,12 +344,12 @@ static int conn_close(lua_State *L) {
     size_t n;
     const char *reason = luaL_optlstring(L, 3, "", &n);
     struct khp_ws_utf8 utf8 = {0};
-    luaL_argcheck(L, code >= 0 && code < 5000 && khp_ws_close_code_valid((unsigned)code), 2,
-                  "close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999 expected");
-    luaL_argcheck(L, n <= KHP_WS_REASON_MAX, 3, "a close reason has at most 123 bytes");
-    luaL_argcheck(
-        L, khp_ws_utf8_feed(&utf8, (const uint8_t *)reason, n) && khp_ws_utf8_complete(&utf8), 3,
-        "a close reason must be UTF-8");
+    require_arg(L, code >= 0 && code < 5000 && khp_ws_close_code_valid((unsigned)code),
+                "close: a code from 1000 to 1003, 1007 to 1014 or 3000 to 4999 expected");
+    require_arg(L, n <= KHP_WS_REASON_MAX, "close: a reason has at most 123 bytes");
+    require_arg(L,
+                khp_ws_utf8_feed(&utf8, (const uint8_t *)reason, n) && khp_ws_utf8_complete(&utf8),
+                "close: a reason must be UTF-8");
     khp_conn_close(&self->conn, (unsigned)code, reason, n);
     lua_pushboolean(L, true);
     return 1;
@@ -435,7 +445,8 @@ static int conn_state(lua_State *L) {
     return 1;
 }
 
-/* start_tls(conn, tls, server_name) → true | nil, message, code */
+/* start_tls(conn, tls, server_name): while raw; "open" comes again when TLS has begun
+ * → true | nil, message, code */
 static int conn_start_tls(lua_State *L) {
     struct lkhp_conn *self = check(L);
     lua_settop(L, 3);
