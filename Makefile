@@ -290,7 +290,7 @@ lint-layers:
 
 # luacheck has a Lua of its own and must not see the paths of ours.
 lint-lua:
-	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet .
+	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet --no-color .
 
 lint-cppcheck:
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,performance,portability \
