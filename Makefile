@@ -73,10 +73,10 @@ $(BUILD)/obj/%.o: csrc/%.c | $(BUILD)/found
 -include $(ROOM_OBJECTS:.o=.d) $(LUA_OBJECTS:.o=.d)
 
 # Nothing is installed by building. What is missing is told once, in words, instead of by the first #include that fails.
-PROBE = printf '\#include <%s>\n' lauxlib.h libwebsockets.h uv.h openssl/ssl.h zlib.h | $(COMPILE) -fsyntax-only -xc -
+PROBE = printf '\#include <%s>\n' lauxlib.h libwebsockets.h uv.h openssl/ssl.h zlib.h | $(COMPILE) -E -xc - -o /dev/null
 $(BUILD)/found:
 	@mkdir -p $(@D)
-	@$(PROBE) >/dev/null 2>&1 || { CC='$(CC)' scripts/dependencies --check && $(PROBE); exit 1; }
+	@$(PROBE) 2>/dev/null || { CC='$(CC)' scripts/dependencies --check && $(PROBE); exit 1; }
 	@touch $@
 
 clean: ## removes what was built
