@@ -131,6 +131,7 @@ build = {
     ["khp.opening.server"] = "lua/khp/opening/server.lua",
     ["khp.options"] = "lua/khp/options.lua",
     ["khp.policy"] = "lua/khp/policy/init.lua",
+    ["khp.policy.answer"] = "lua/khp/policy/answer.lua",
     ["khp.policy.decision"] = "lua/khp/policy/decision.lua",
     ["khp.policy.sandbox"] = "lua/khp/policy/sandbox.lua",
     ["khp.policy.session"] = "lua/khp/policy/session.lua",

@@ -2,6 +2,7 @@
 -- hands the open connection to the application. The rules of both handshakes are the machines'; here are only the
 -- order of things, the clock and the wires. This file must not know HTTP's or WebSocket's rules.
 
+local answer = require "khp.policy.answer"
 local connection = require "khp.connection"
 local common = require "khp.opening.common"
 local core = require "khp.core"
@@ -95,79 +96,18 @@ end
 
 local pump
 
-local function anything()
-  return false
+local function complain(state, message)
+  log.error("policy %s: %s: %s", state.server.policy_name, state.step, message)
 end
 
--- A copy of an answer, which the policy may use again, with one more header, of one value or several.
-local function with_header(answer, name, values)
-  local headers = {}
-  for i, value in ipairs(type(values) == "table" and values or { values }) do
-    headers[i] = { name, value }
-  end
-  local problem = common.add_headers(headers, answer.headers, anything)
-  return { headers = headers, body = answer.body, reason = answer.reason }, problem
-end
-
--- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.
-local carry_out = {}
-
-function carry_out.accept(machine, decided)
-  return machine:accept(decided.answer)
-end
-
-function carry_out.challenge(machine, decided)
-  if machine.challenge then
-    return machine:challenge(decided.subject, decided.answer)
-  end
-  local answer, problem = with_header(decided.answer, "WWW-Authenticate", decided.subject)
-  if problem then
-    return nil, problem
-  end
-  return machine:reject(401, answer)
-end
-
-function carry_out.redirect(machine, decided)
-  if machine.redirect then
-    return machine:redirect(decided.subject, decided.answer)
-  end
-  local answer, problem = with_header(decided.answer, "Location", decided.subject)
-  if problem then
-    return nil, problem
-  end
-  return machine:reject(decided.answer.status or 302, answer)
-end
-
-function carry_out.reject(machine, decided)
-  return machine:reject(decided.subject, decided.answer)
-end
-
--- What was decided goes to the machine; what the machine finds unlawful becomes a 500.
-local function apply(self, state, decided)
-  local machine = state.machine
-  local ok, message = carry_out[decided.action](machine, decided)
-  if not ok then
-    log.error("policy %s: %s: %s", state.server.policy_name, state.step, message)
-    machine:reject(500)
+local function apply(self, state, returned, request)
+  local decided, wrong = answer.complete(state.step, returned, request, state.server.protocols)
+  local unlawful = answer.carry_out(state.machine, decided)
+  if wrong or unlawful then
+    complain(state, wrong or unlawful)
   end
   pump(self, state)
 end
-
-local function default_opening(state, request)
-  if not request.upgrade then
-    return decision.reject(426)
-  end
-  if common.index(request.protocols, KHP) then -- KHP O2
-    return decision.accept { protocol = KHP }
-  end
-  return decision.accept { protocol = state.server:choose(request.protocols) }
-end
-
-local function default_extended(state, request)
-  return decision.accept { protocol = state.server:choose(request.protocols) }
-end
-
-local defaults = { opening = default_opening, extended = default_extended }
 
 -- Runs in a task of its own, so that the policy may wait.
 local function ask(self, state, decide, request)
@@ -182,18 +122,10 @@ local function ask(self, state, decide, request)
   end
   state.deciding = nil
   if not ok then
-    log.error("policy %s: %s: %s", state.server.policy_name, state.step, decided)
+    complain(state, decided)
     decided = decision.reject(500)
-  elseif decided == nil then
-    decided = defaults[state.step](state, request)
-  elseif not decision.is(decided) then
-    log.error("policy %s: %s: accept, challenge, redirect or reject expected, got %s", state.server.policy_name,
-      state.step, type(decided))
-    decided = decision.reject(500)
-  elseif state.step == "opening" and decided.action == "accept" then
-    decided = state.server:complete_opening(decided, request)
   end
-  apply(self, state, decided)
+  apply(self, state, decided, request)
 end
 
 local function on_request(self, state, request, attempt)
@@ -205,7 +137,7 @@ local function on_request(self, state, request, attempt)
       state.deciding = deciding
     end
   else
-    apply(self, state, defaults[state.step](state, request))
+    apply(self, state, nil, request)
   end
 end
 
@@ -446,34 +378,6 @@ function server.listen(given)
   end
   owner.listener = listener
   return owner
-end
-
--- The first of these that the server's option `protocols` names.
----@package
-function methods:choose(offered)
-  for _, one in ipairs(offered) do
-    for _, known in ipairs(self.protocols or {}) do
-      if one == known then
-        return one
-      end
-    end
-  end
-  return nil
-end
-
--- A policy's accept{} of the opening names an application's protocol, or none, where the client may have asked for
--- KHP: then KHP it is, unless the policy said no (O3). The policy may give the same decision again, so it stays as it
--- is.
----@package
-function methods:complete_opening(decided, request) -- luacheck: no self
-  local given = decided.answer
-  local protocol = given.protocol
-  if given.khp ~= false and protocol == nil and common.index(request.protocols, KHP) then
-    protocol = KHP
-  end
-  return decision.accept {
-    protocol = protocol, extensions = given.extensions, headers = given.headers, reason = given.reason,
-  }
 end
 
 --- Where it listens: host, port; or the path of a unix socket. Nothing once closed.

@@ -1,0 +1,130 @@
+-- From what a server's policy returned to what its peer is told: nothing returned leaves the choice to khp, nonsense
+-- becomes a 500, and each decision is a call of the machine that asked. The server answers so, and so do the tests of
+-- policies. This file must not know connections, nor how a policy is run.
+
+local common = require "khp.opening.common"
+local decision = require "khp.policy.decision"
+
+local answer = {}
+
+local KHP = common.KHP
+
+local function anything()
+  return false
+end
+
+-- A copy of an answer, which the policy may use again, with one more header, of one value or several.
+local function with_header(given, name, values)
+  local headers = {}
+  for i, value in ipairs(type(values) == "table" and values or { values }) do
+    headers[i] = { name, value }
+  end
+  local problem = common.add_headers(headers, given.headers, anything)
+  return { headers = headers, body = given.body, reason = given.reason }, problem
+end
+
+-- The first of the offered protocols that the server's option `protocols` names.
+local function choose(offered, known)
+  for _, one in ipairs(offered) do
+    if known and common.index(known, one) then
+      return one
+    end
+  end
+  return nil
+end
+
+local defaults = {}
+
+function defaults.opening(request, known)
+  if not request.upgrade then
+    return decision.reject(426)
+  end
+  if common.index(request.protocols, KHP) then -- KHP O2
+    return decision.accept { protocol = KHP }
+  end
+  return decision.accept { protocol = choose(request.protocols, known) }
+end
+
+function defaults.extended(request, known)
+  return decision.accept { protocol = choose(request.protocols, known) }
+end
+
+-- A policy's accept{} of the opening names an application's protocol, or none, where the client may have asked for
+-- KHP: then KHP it is, unless the policy said no (O3). The policy may give the same decision again, so it stays as it
+-- is.
+local function complete_opening(decided, request)
+  local given = decided.answer
+  local protocol = given.protocol
+  if given.khp ~= false and protocol == nil and common.index(request.protocols, KHP) then
+    protocol = KHP
+  end
+  return decision.accept {
+    protocol = protocol, extensions = given.extensions, headers = given.headers, reason = given.reason,
+  }
+end
+
+--- The decision that is to be carried out for what a policy returned.
+---@param step "opening"|"extended"
+---@param returned any
+---@param request table
+---@param known string[]? protocols among which khp chooses where the policy does not
+---@return khp.Decision decided
+---@return string? message what was wrong with it, for the log
+function answer.complete(step, returned, request, known)
+  if returned == nil then
+    return defaults[step](request, known)
+  elseif not decision.is(returned) then
+    return decision.reject(500), "accept, challenge, redirect or reject expected, got " .. type(returned)
+  elseif step == "opening" and returned.action == "accept" then
+    return complete_opening(returned, request)
+  end
+  return returned
+end
+
+-- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.
+local carry_out = {}
+
+function carry_out.accept(machine, decided)
+  return machine:accept(decided.answer)
+end
+
+function carry_out.challenge(machine, decided)
+  if machine.challenge then
+    return machine:challenge(decided.subject, decided.answer)
+  end
+  local given, problem = with_header(decided.answer, "WWW-Authenticate", decided.subject)
+  if problem then
+    return nil, problem, "EPOLICY"
+  end
+  return machine:reject(401, given)
+end
+
+function carry_out.redirect(machine, decided)
+  if machine.redirect then
+    return machine:redirect(decided.subject, decided.answer)
+  end
+  local given, problem = with_header(decided.answer, "Location", decided.subject)
+  if problem then
+    return nil, problem, "EPOLICY"
+  end
+  return machine:reject(decided.answer.status or 302, given)
+end
+
+function carry_out.reject(machine, decided)
+  return machine:reject(decided.subject, decided.answer)
+end
+
+--- Tells the machine what was decided. What it finds unlawful becomes a 500; what comes too late is nothing.
+---@param machine khp.opening.Server|khp.extended.Server
+---@param decided khp.Decision
+---@return string? message what was unlawful, for the log
+function answer.carry_out(machine, decided)
+  local ok, message, code = carry_out[decided.action](machine, decided)
+  if not ok and code == "EPOLICY" then
+    machine:reject(500)
+    return message
+  end
+  return nil
+end
+
+return answer
