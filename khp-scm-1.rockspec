@@ -135,6 +135,7 @@ build = {
     ["khp.policy.decision"] = "lua/khp/policy/decision.lua",
     ["khp.policy.sandbox"] = "lua/khp/policy/sandbox.lua",
     ["khp.policy.session"] = "lua/khp/policy/session.lua",
+    ["khp.policy.world"] = "lua/khp/policy/world.lua",
     ["khp.redirect"] = "lua/khp/redirect.lua",
     ["khp.server"] = "lua/khp/server.lua",
     ["khp.status"] = "lua/khp/status.lua",

@@ -17,6 +17,7 @@ local policies = require "khp.policy"
 local session = require "khp.policy.session"
 local task = require "khp.task"
 local tls = require "khp.tls"
+local world = require "khp.policy.world"
 
 local conn, loop = core.conn, core.loop
 
@@ -66,7 +67,7 @@ end
 
 local function session_of(self, state)
   if not state.session then
-    state.session = session.new(self, state.server, loop.now)
+    state.session = session.new(self, state.server.world)
   end
   return state.session
 end
@@ -323,6 +324,7 @@ function server.listen(given)
   local owner = setmetatable({
     limits = limits.resolve(checked.limits, 2),
     protocols = checked.protocols,
+    world = world.new(),
     policy = {},
     policy_source = checked.policy,
     policy_name = type(checked.policy) == "string" and checked.policy or "(table)",

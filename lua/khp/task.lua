@@ -22,6 +22,9 @@ local results = setmetatable({}, { __mode = "k" })
 -- Those of them that run under a budget → it, and who is told how they ended.
 local budgets = setmetatable({}, { __mode = "k" })
 
+-- Those of them that wait by another clock than the loop's → what makes their timers.
+local clocks = setmetatable({}, { __mode = "k" })
+
 local function ended(co, ok, ...)
   if coroutine.status(co) ~= "dead" then
     return
@@ -65,6 +68,7 @@ end
 ---@field instructions integer
 ---@field memory number bytes
 ---@field time number seconds in which it holds the loop
+---@field after (fun(seconds: number, f: function): { cancel: function })? makes its timers; nil: the loop's
 
 --- Starts f(...) as a task under a budget. When it has ended, done(true, result) or done(false, error with traceback)
 --- is called, unless it was cancelled.
@@ -75,7 +79,7 @@ end
 ---@return thread
 function task.spawn_bounded(budget, done, f, ...)
   local co = coroutine.create(f)
-  tasks[co] = true
+  tasks[co], clocks[co] = true, budget.after
   budgets[co] = { budget = core.budget.new(co, budget.instructions, budget.memory, budget.time), done = done }
   resume(co, ...)
   return co
@@ -143,7 +147,7 @@ function task.wait(place, seconds)
   end
   place.waiter = co
   if seconds then
-    place.timer = timer(seconds, expire(place))
+    place.timer = (clocks[co] or timer)(seconds, expire(place))
   end
   if co == true then
     return turn(place)

@@ -1,4 +1,5 @@
--- What a policy sees of the connection whose handshake it decides. This file must not know the driver or the wire.
+-- What a policy sees of the connection whose handshake it decides, and of the world around it: times, random bytes and
+-- numbers come from here and from nowhere else. This file must not know the driver or the wire.
 
 local basic = require "khp.auth.basic"
 
@@ -10,6 +11,9 @@ local session = {}
 ---@field attempt integer? extended: the number of this request, from 1
 ---@field opening table the opening request
 ---@field data table the policy's and the application's own, as long as the connection lives (conn.data)
+---@field now number seconds since 1970
+---@field sequence integer the number of this connection at its server, from 1
+---@field env table<string, string> the environment's variables, by name
 local methods = {}
 
 local lazy = {}
@@ -19,7 +23,21 @@ function lazy.peer(self)
 end
 
 function lazy.now(self)
-  return self.clock()
+  return self.world.now()
+end
+
+function lazy.env(self)
+  local env = setmetatable({}, {
+    __index = function(_, name)
+      return self.world.getenv(name)
+    end,
+    __newindex = function()
+      error("the environment is read-only in a policy", 2)
+    end,
+    __metatable = false,
+  })
+  rawset(self, "env", env)
+  return env
 end
 
 local mt = {
@@ -34,11 +52,18 @@ local mt = {
   end,
 }
 
----@param connection userdata
----@param clock fun(): number
+---@param connection userdata|table whose handshake it is: its field `peer`
+---@param world khp.World
 ---@return khp.Session
-function session.new(connection, _, clock)
-  return setmetatable({ connection = connection, clock = clock, data = {} }, mt)
+function session.new(connection, world)
+  return setmetatable({ connection = connection, world = world, sequence = world.sequence(), data = {} }, mt)
+end
+
+--- Random bytes, fit for secrets.
+---@param n integer how many
+---@return string
+function methods:random(n)
+  return self.world.random(n)
 end
 
 --- Checks the request's Basic credentials.
