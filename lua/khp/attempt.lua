@@ -1,12 +1,15 @@
--- One connection of a client on its way to being open: TCP and TLS, the opening handshake, the extended handshake.
--- It runs where connect() was called and waits there for each event, so it reads from top to bottom. The rules of
--- both handshakes are the machines'. This file must not know what led here, nor what is tried after a failure.
+-- One connection of a client on its way to being open: TCP, a proxy, TLS, the opening handshake, the extended
+-- handshake. It runs where connect() was called and waits there for each event, so it reads from top to bottom. The
+-- rules of the handshakes are the machines'. This file must not know what led here, nor what is tried after a failure.
 
 local conn = require("khp.core").conn
 local connection = require "khp.connection"
 local extended = require "khp.extended.client"
+local http = require "khp.http"
 local loop = require("khp.core").loop
 local opening = require "khp.opening.client"
+local proxy = require "khp.opening.proxy"
+local reader = require "khp.opening.reader"
 local status = require "khp.status"
 local task = require "khp.task"
 local uri = require "khp.uri"
@@ -15,17 +18,14 @@ local attempt = {}
 
 local unpack = table.unpack or unpack
 
----@class khp.Call  what connect() was asked for, checked; shared by its attempts
----@field options table
----@field limits table
----@field policy khp.ClientPolicy
----@field trace fun(direction: string, stage: string, bytes: string)?
-
 ---@class khp.Attempt: khp.Place  the place where connect() waits; its events queue up in the array part
 ---@field call khp.Call
 ---@field target khp.Uri
+---@field headers table of the opening request
+---@field settings userdata? TLS
+---@field server_name string?
 ---@field conn userdata
----@field wanted string? what the policy's `response` explicitly asked for
+---@field wanted khp.Action? what the policy's `response` explicitly asked for
 local methods = {}
 local mt = { __index = methods, __name = "khp.attempt" }
 
@@ -42,10 +42,34 @@ local function on_message(raw, message, kind)
   push(conn.state(raw), "message", message, kind)
 end
 
+local function opening_options(call, target, headers)
+  return {
+    host = uri.host(target),
+    target = target.target,
+    protocols = call.options.protocols,
+    extensions = call.options.extensions,
+    headers = headers,
+    origin = call.options.origin,
+    khp = call.options.khp,
+    limits = call.limits,
+    now = loop.now(),
+    timeout = call.limits.opening,
+  }
+end
+
+--- What is wrong with the options of this call, as far as the opening request shows it.
+---@param call khp.Call
+---@return string?
+function attempt.problem(call)
+  local given = opening_options(call, call.first, call.secrets:headers(call.first))
+  local ok, message = pcall(opening.new, given)
+  return not ok and message:gsub("^khp%.opening%.client: ", "") or nil
+end
+
 --- Begins to connect.
 ---@param call khp.Call
 ---@param target khp.Uri
----@param headers table? of the opening request
+---@param headers table of the opening request
 ---@param settings userdata? TLS
 ---@param server_name string?
 ---@return khp.Attempt
@@ -55,13 +79,16 @@ function attempt.new(call, target, headers, settings, server_name)
     call = call,
     target = target,
     headers = headers,
+    settings = settings,
+    server_name = server_name,
     due = loop.now() + timeout,
   }, mt)
+  local through = call.proxy
   self.conn = conn.connect({
-    host = target.host,
-    port = target.port,
+    host = through and through.host or target.host,
+    port = through and through.port or target.port,
     path = target.unix,
-    tls = settings,
+    tls = not through and settings or nil,
     server_name = server_name,
     timeout = timeout,
   }, on_event, call.limits)
@@ -88,43 +115,106 @@ local function trace(self, direction, stage, bytes)
   end
 end
 
--- Asks a function of the policy: true and its answer, or false and the four returns' message.
-local function ask(self, name, ...)
-  local f = self.call.policy[name]
-  if not f then
-    return true, nil
-  end
-  local ok, answer = xpcall(f, debug.traceback, ...)
-  if not ok then
-    return false, ("policy: %s: %s"):format(name, answer)
-  end
-  return true, answer
+-- The four returns of a function that failed.
+local function hook_failed(self)
+  return nil, unpack(self.call.hooks.failure, 1, 3)
 end
 
--- TCP and TLS -------------------------------------------------------------------------------------------------------
+-- TCP, the proxy, TLS ------------------------------------------------------------------------------------------------
 
+-- Waits for the stream to be open. In a proxy's stead nothing may speak before TLS does.
 local function reach(self)
   local name, _, reason, _, _, net = next_event(self, self.due)
   if name == "open" then
     return true
   elseif name == "closed" then
     return nil, reason, net or "ECONNECT", {}
+  elseif name == "bytes" then
+    return nil, "the proxy sent bytes after its answer", "EPROTOCOL", {}
   end
   return nil, "connecting took too long", "ETIMEOUT", {}
 end
 
+-- Turns a machine that works on the stream's bytes until it has something to say: its next event.
+local function drive(self, machine, stage)
+  while true do
+    local what, a, b, c = machine:poll()
+    if what == "send" then
+      trace(self, "send", stage, a)
+      conn.write(self.conn, a)
+    elseif what then
+      return what, a, b, c
+    else
+      local name, bytes = next_event(self, machine:deadline())
+      if name == "bytes" then
+        trace(self, "receive", stage, bytes)
+        machine:feed(bytes)
+      elseif name == "closed" then
+        machine:finish()
+      elseif name == "deadline" then
+        machine:tick(loop.now())
+      end
+    end
+  end
+end
+
+local function go_through(self)
+  local target = self.target
+  local what, message, code, detail = drive(self, proxy.new {
+    authority = uri.authority(target),
+    authorization = self.call.proxy.asked and self.call.proxy.authorization or nil,
+    limits = self.call.limits,
+    now = loop.now(),
+    timeout = math.max(self.due - loop.now(), 0),
+  }, "proxy")
+  if what ~= "open" then
+    detail.action = detail.status == 407 and "ask proxy" or nil
+    return nil, message, code, detail
+  elseif not self.settings then
+    return true
+  end
+  -- The certificate is the server's: of the proxy nothing is known but that it moves bytes.
+  local begun
+  begun, message, code = conn.start_tls(self.conn, self.settings, self.server_name or target.host)
+  if not begun then
+    return nil, message, code, {}
+  end
+  return reach(self)
+end
+
+local function connect(self)
+  local through = self.call.proxy
+  local reached, message, code, detail = reach(self)
+  if through and not reached then
+    message = "the proxy " .. through.url .. ": " .. message
+  elseif through then
+    reached, message, code, detail = go_through(self)
+  end
+  if not reached then
+    detail.proxy = through and through.url
+    return nil, message, code, detail
+  end
+  return true
+end
+
 -- The opening handshake ---------------------------------------------------------------------------------------------
+
+-- What can be done about a response that refuses the opening.
+local after_refusal = { redirect = true, authenticate = true, upgrade = true, proxy = true, close = true }
 
 -- A lawful answer other than 101. What can be done about it stands in detail.action; the caller may do it.
 local function refused(self, response)
   local action = status.action(response.status)
-  local ok, wanted = ask(self, "response", response, action)
-  if not ok then
-    return nil, wanted, "EPOLICY", {}
+  if not after_refusal[action] then
+    action = "close"
   end
-  self.wanted = wanted
-  action = wanted or action
-  return nil, ("the server answered %d %s"):format(response.status, response.reason), "EHANDSHAKE", {
+  local wanted
+  action, wanted = self.call.hooks:response(response, action, after_refusal)
+  if not action then
+    return hook_failed(self)
+  end
+  self.wanted = wanted and action or nil
+  return nil, reader.describe("server", response), "EHANDSHAKE", {
     status = response.status,
     headers = response.headers,
     body = response.body,
@@ -135,42 +225,15 @@ local function refused(self, response)
 end
 
 local function open_websocket(self)
-  local call, target = self.call, self.target
-  local machine = opening.new {
-    host = uri.host(target),
-    target = target.target,
-    protocols = call.options.protocols,
-    extensions = call.options.extensions,
-    headers = self.headers,
-    origin = call.options.origin,
-    khp = call.options.khp,
-    limits = call.limits,
-    now = loop.now(),
-    timeout = call.limits.opening,
-  }
-  while true do
-    local what, a, b, c = machine:poll()
-    if what == "send" then
-      trace(self, "send", "opening", a)
-      conn.write(self.conn, a)
-    elseif what == "open" then
-      return a
-    elseif what == "response" then
-      return refused(self, a)
-    elseif what == "failed" then
-      return nil, a, b, c
-    elseif not what then
-      local name, bytes = next_event(self, machine:deadline())
-      if name == "bytes" then
-        trace(self, "receive", "opening", bytes)
-        machine:feed(bytes)
-      elseif name == "closed" then
-        machine:finish()
-      elseif name == "deadline" then
-        machine:tick(loop.now())
-      end
-    end
+  local machine = opening.new(opening_options(self.call, self.target, self.headers))
+  local what, a, b, c = drive(self, machine, "opening")
+  if what == "open" then
+    self.call.secrets:accepted()
+    return a
+  elseif what == "response" then
+    return refused(self, a)
   end
+  return nil, a, b, c
 end
 
 -- From bytes to messages: what arrived behind the head of the 101 is the first of them.
@@ -212,7 +275,7 @@ local function not_negotiated(asked, negotiated)
   return left
 end
 
--- What to do with each thing that the machine says. A handler returns nil to go on, or false, message, code, detail.
+-- What to do with each thing that the machine says. `completed` or `failure` is how it ended.
 local on = {}
 
 function on.send(self, _, bytes, kind)
@@ -221,28 +284,47 @@ function on.send(self, _, bytes, kind)
 end
 
 function on.response(self, machine, response, action)
-  local ok, wanted = ask(self, "response", response, action)
-  if not ok then
-    return false, wanted, "EPOLICY", {}
+  local wanted
+  action, wanted = self.call.hooks:response(response, action)
+  if not action then
+    self.failure = self.call.hooks.failure
+    return
   end
-  self.wanted = wanted
-  local acted, message, code = machine:act(wanted or action)
-  if not acted then
-    return false, "policy: response: " .. message, code, {}
-  end
+  self.wanted = wanted and action or nil
+  machine:act(action)
 end
 
+-- What the policy adds to the next request.
+local function additions(self, count)
+  local target, asked = self.target, self.call.options
+  return self.call.hooks:request({
+    method = "GET",
+    target = target.target,
+    path = target.path,
+    query = target.query,
+    version = "1.1",
+    url = uri.format(target),
+    protocols = asked.protocols,
+    extensions = self.extensions,
+  }, count)
+end
+
+-- KHP E13: the same request once more, with credentials.
 function on.challenge(self, machine, challenges, _, count)
-  local answer, message, code = self.call:authorize(challenges, self.target, count)
-  if not answer and code == "EPOLICY" then
-    return false, message, code, {}
-  elseif answer then
-    local ok, wrong, why = machine:authorize(answer)
-    if not ok then
-      return false, wrong, why, {}
-    end
-  else
+  local answer, message, code = self.call.secrets:authorize(challenges, self.target, count)
+  if not answer and code == "EAUTH" then
     machine:give_up(message)
+    return
+  end
+  local given = answer and additions(self, count + 1)
+  if not given then
+    self.failure = self.call.hooks.failure
+    return
+  end
+  local ok, wrong = machine:authorize(answer, given)
+  if not ok then
+    self.call.hooks:fail("request", wrong)
+    self.failure = self.call.hooks.failure
   end
 end
 
@@ -293,30 +375,30 @@ end
 
 local function extended_handshake(self, opened)
   local call, target = self.call, self.target
+  local extensions = not_negotiated(call.options.extensions, opened.extensions)
   local machine = extended.new {
     target = target.target,
     protocols = call.options.protocols,
-    extensions = not_negotiated(call.options.extensions, opened.extensions),
+    extensions = extensions,
     accept = opened.accept,
     limits = call.limits,
     now = loop.now(),
     timeout = call.limits.extended,
   }
-  local ok, headers = ask(self, "request", { method = "GET", target = target.target, path = target.path }, 1)
-  if not ok then
-    return nil, headers, "EPOLICY", {}
+  self.extensions = http.extensions(table.concat(extensions, ", "))
+  local given = additions(self, 1)
+  if not given then
+    return hook_failed(self)
   end
-  local started, wrong, why = machine:start { headers = headers }
+  local started, wrong = machine:start(given)
   if not started then
-    return nil, "policy: request: " .. wrong, why, {}
+    call.hooks:fail("request", wrong)
+    return hook_failed(self)
   end
   while true do
     local what, a, b, c = machine:poll()
     if what then
-      local stop, message, code, detail = on[what](self, machine, a, b, c)
-      if stop == false then
-        return nil, message, code, detail
-      end
+      on[what](self, machine, a, b, c)
     elseif self.completed then
       return self.completed
     elseif self.failure then
@@ -346,8 +428,8 @@ local function hand_over(self, opened, completed)
 end
 
 local function run(self)
-  local reached, message, code, detail = reach(self)
-  if not reached then
+  local connected, message, code, detail = connect(self)
+  if not connected then
     return nil, message, code, detail
   end
   local opened

@@ -1,8 +1,10 @@
 -- The client: khp.connect. It makes an attempt (khp.attempt), and where a response asks for it and the rules allow
--- it, another one: a redirect, credentials for the opening, TLS after a 426. This file must not know the handshakes.
+-- it, another one: a redirect, credentials for the opening or for a proxy, TLS after a 426. This file must not know
+-- the handshakes, nor how credentials are kept.
 
 local attempt = require "khp.attempt"
-local auth = require "khp.auth"
+local credentials = require "khp.credentials"
+local hooks = require "khp.policy.hooks"
 local http = require "khp.http"
 local limits = require "khp.limits"
 local options = require "khp.options"
@@ -28,8 +30,10 @@ local declaration = options.declare("khp.connect", {
   origin = { type = "string" },
   policy = { type = "string|table" },
   credentials = { type = "table|function" },
+  proxy = { type = "string" },
   redirects = { type = "string|function", check = is_rule },
   khp = { type = "boolean", default = true },
+  extended_kind = { type = "string", choices = { "binary", "text" }, default = "binary" },
   require_khp = { type = "boolean", default = false },
   tls = { type = "table" },
   timeout = { type = "number", min = 0 },
@@ -40,127 +44,128 @@ local declaration = options.declare("khp.connect", {
   trace = { type = "function" },
 })
 
----@class khp.Call
----@field answerer khp.auth.Answerer?
+---@class khp.Call  what connect() was asked for, checked; shared by its attempts
+---@field options table
+---@field limits table
+---@field hooks khp.Hooks
+---@field secrets khp.Secrets
+---@field proxy khp.Proxy?
+---@field first khp.Uri where it begins
 ---@field tracker khp.redirect.Tracker
 ---@field urls string[] every URL tried, in order
+---@field openings integer openings that were refused with 401
+---@field authorization string? for the next opening
 local Call = {}
 Call.__index = Call
 
--- Where credentials come from: the policy, the option, the URL.
-local function answerer(self, first)
-  local ask = self.policy.challenge
-  if ask then
-    return auth.new(function(_, _, _, challenge)
-      return ask(challenge, self.count)
-    end)
-  elseif self.options.credentials then
-    return auth.new(self.options.credentials)
-  elseif first.userinfo then
-    local username, password = uri.credentials(first)
-    return auth.new { username = username, password = password }
-  end
-  return nil
-end
+-- Another attempt after one that failed. Each of these takes the attempt's target, message, code and detail, and
+-- returns the next target, or nil and the four returns' rest.
+local again = {}
 
--- 'Basic, realm "members"; Digest, realm "members"'
-local function describe(challenges)
-  local names = {}
-  for i, challenge in ipairs(challenges) do
-    local realm = challenge.parameters.realm
-    names[i] = challenge.scheme .. (type(realm) == "string" and (", realm %q"):format(realm) or "")
-  end
-  return table.concat(names, "; ")
-end
-
--- The value of Authorization for these challenges at this place, or nil and why not. Credentials that were given
--- for the first origin are for no other; a function or a policy is told where it is asked.
-function Call:authorize(challenges, target, count)
-  self.count = count
-  local why = "there are none"
-  local given = self.policy.challenge or type(self.options.credentials) == "function"
-  if self.answerer and (given or uri.same_origin(self.first, target)) then
-    local ok, answer, message = pcall(self.answerer.answer, self.answerer, challenges,
-      { method = "GET", target = target.target, location = uri.format(target) })
-    if not ok then
-      return nil, "policy: challenge: " .. tostring(answer), "EPOLICY"
-    elseif answer then
-      return answer
-    end
-    why = message
-  end
-  return nil, ("the server asks for credentials (%s): %s"):format(describe(challenges), why), "EAUTH"
-end
-
-local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }
-
--- The headers that go to this place: what is secret goes to the first origin alone.
-local function headers_for(self, target)
-  local list = {}
-  local same = uri.same_origin(self.first, target)
-  for key, value in pairs(self.options.headers or {}) do
-    local name = type(key) == "number" and value[1] or key
-    if same or not secret[name:lower()] then
-      list[#list + 1] = type(key) == "number" and value or { key, value }
-    end
-  end
-  if self.authorization then
-    list[#list + 1] = { "Authorization", self.authorization }
-    self.authorization = nil
-  end
-  return list
-end
-
--- Another attempt after a failed one, if it is wanted: the next target, or nil and the four returns.
-local function redirected(self, detail)
+function again.redirect(self, _, _, _, detail) -- KHP E12
   if not detail.location then
     return nil, "a redirect without Location", "EREDIRECT", detail
   end
-  local ok, url, parsed, code, why = pcall(self.tracker.follow, self.tracker, detail.location)
-  if not ok then
-    return nil, "policy: redirect: " .. tostring(url), "EPOLICY", detail
-  elseif not url then
-    for name, value in pairs(why) do
-      detail[name] = value
-    end
-    return nil, parsed, code, detail
+  self.secrets:accepted()
+  local url, parsed, code, why = self.tracker:follow(detail.location)
+  local failure = self.hooks.failure
+  if failure then
+    parsed, code, why = failure[1], failure[2], failure[3]
   end
-  return parsed
+  if url and not failure then
+    return parsed
+  end
+  for name, value in pairs(why) do
+    detail[name] = value
+  end
+  return nil, parsed, code, detail
 end
 
--- A 401 in the opening itself: the same again, with credentials.
-local function challenged(self, target, message, detail)
-  self.openings = (self.openings or 0) + 1
-  local challenges = http.challenges(detail.headers["www-authenticate"] or "")
-  if not challenges or not challenges[1] or self.openings >= self.limits.attempts then
-    return nil, message, "EAUTH", detail
+-- A 401 in the opening itself: the same again on a fresh connection, with credentials.
+function again.authenticate(self, target, message, code, detail)
+  if code ~= "EHANDSHAKE" then -- the extended handshake's: it has been answered there, as far as it could be
+    return nil, message, code, detail
   end
-  local answer, why, code = self:authorize(challenges, target, self.openings)
+  self.openings = self.openings + 1
+  detail.attempts = self.openings
+  local challenges = http.challenges(detail.headers["www-authenticate"] or "")
+  if not challenges or not challenges[1] then
+    return nil, message .. " without a challenge that can be read", "EAUTH", detail
+  elseif self.openings >= self.limits.attempts then
+    return nil, ("not authorized after %d attempts"):format(self.openings), "EAUTH", detail
+  end
+  local answer, why, what, more = self.secrets:authorize(challenges, target, self.openings)
   if not answer then
-    return nil, why, code, detail
+    detail.traceback = more.traceback
+    return nil, why, what, detail
   end
   self.authorization = answer
   return target
 end
 
-local function again(self, tried, message, code, detail)
-  local action = detail.action
-  if action == "redirect" then
-    return redirected(self, detail)
-  elseif action == "authenticate" and code == "EHANDSHAKE" then
-    return challenged(self, tried.target, message, detail)
-  elseif action == "upgrade" and tried.wanted == "upgrade" and not tried.target.secure then -- KHP S426
-    local target = {}
-    for name, value in pairs(tried.target) do
-      target[name] = value
+-- Does a response ask for TLS? RFC 2817 4.2 wants Upgrade to say so; extended responses may say nothing.
+local function asks_for_tls(headers)
+  local value = headers.upgrade
+  for product in (value or ""):gmatch "[^,%s]+" do
+    if product:lower():match "^tls/?" then
+      return true
     end
-    target.scheme, target.secure = "wss", true
-    target.port = target.port == 80 and 443 or target.port
-    return target
   end
-  return nil, message, code, detail
+  return value == nil
 end
 
+function again.upgrade(self, target, message, code, detail) -- KHP S426
+  if target.secure then
+    return nil, message .. ": the connection has TLS already", code, detail
+  elseif not asks_for_tls(detail.headers) then
+    return nil, message .. ": it asks for something else than TLS", code, detail
+  end
+  local to = uri.over_tls(target)
+  self.secrets:moved(target, to)
+  self.tracker:moved(to)
+  return to
+end
+
+function again.proxy(self, target, message, _, detail) -- KHP S407
+  local ok, why = self.secrets:offer_proxy()
+  if not ok then
+    return nil, message .. ": " .. why, "EAUTH", detail
+  end
+  return target
+end
+
+-- The proxy's own 407, not the server's.
+again["ask proxy"] = function(self, target, _, _, detail)
+  local ok, why = self.secrets:answer_proxy(detail.headers)
+  if not ok then
+    return nil, why, "EAUTH", detail
+  end
+  return target
+end
+
+-- What is done only where the policy says so (KHP S407, S426: MAY).
+local on_demand = { upgrade = true, proxy = true }
+
+local function next_target(self, tried, message, code, detail)
+  local try = again[detail.action]
+  if not try or on_demand[detail.action] and tried.wanted ~= detail.action then
+    return nil, message, code, detail
+  end
+  return try(self, tried.target, message, code, detail)
+end
+
+-- The name of a policy in messages: "joe.lua".
+local function name_of(policy)
+  return type(policy) == "string" and policy:match "[^/]*$" or "policy"
+end
+
+local function check_credentials(given, level)
+  if type(given) == "table" then
+    options.verify(hooks.credentials, given, level + 1)
+  end
+end
+
+-- Mistakes are the caller's, and thrown where connect() was called.
 local function prepare(url, checked)
   if type(url) ~= "string" then
     error("khp.connect: a URL expected, not " .. type(url), 3)
@@ -170,27 +175,51 @@ local function prepare(url, checked)
     error("khp.connect: " .. message, 3)
   end
   target = uri.websocket(target)
+  check_credentials(checked.credentials, 3)
   local self = setmetatable({
     options = checked,
     limits = limits.resolve(checked.limits, 3),
     first = target,
-    policy = {},
     urls = {},
+    openings = 0,
   }, Call)
+  if checked.proxy then
+    self.proxy, message = credentials.proxy(checked.proxy)
+    if not self.proxy or target.unix then
+      error("khp.connect: option 'proxy' " .. (message or "has no way to a unix socket"), 3)
+    end
+  end
+  local policy = {}
   if checked.policy then
-    local policy, code, detail
+    local code, detail
     policy, message, code, detail = policies.load(checked.policy, "client")
     if not policy then
       return nil, message, code, detail
     end
-    self.policy = policy
   end
-  self.answerer = answerer(self, target)
-  self.tracker = redirect.new(target, {
-    rule = self.policy.redirect or checked.redirects or "always",
-    limit = self.limits.redirects,
-  })
+  self.hooks = hooks.new(policy, name_of(checked.policy), checked)
+  self.secrets, message = credentials.new(self.hooks, target, checked, self.proxy)
+  if not self.secrets then
+    error("khp.connect: option 'headers': " .. message, 3)
+  end
+  message = attempt.problem(self)
+  if message then
+    error("khp.connect: " .. message, 3)
+  end
+  self.tracker = redirect.new(target, { rule = self:rule(), limit = self.limits.redirects })
   return self
+end
+
+-- The rule of redirects: a function, or the name of one.
+function Call:rule()
+  for _, what in ipairs { "redirect", "redirects" } do
+    if self.hooks:has(what) then
+      return function(...)
+        return self.hooks:leads(what, ...)
+      end
+    end
+  end
+  return self.options.redirects or "always"
 end
 
 local function attempts(self)
@@ -204,13 +233,15 @@ local function attempts(self)
       end
     end
     self.urls[#self.urls + 1] = uri.format(target)
-    local tried = attempt.new(self, target, headers_for(self, target), settings, server_name)
+    local headers = self.secrets:headers(target, self.authorization)
+    self.authorization = nil
+    local tried = attempt.new(self, target, headers, settings, server_name)
     local opened, message
     opened, message, code, detail = tried:run()
     if opened then
       return opened
     end
-    target, message, code, detail = again(self, tried, message, code, detail or {})
+    target, message, code, detail = next_target(self, tried, message, code, detail or {})
     if not target then
       return nil, message, code, detail
     end

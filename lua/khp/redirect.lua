@@ -163,4 +163,11 @@ function methods:follow(location)
   return url, to
 end
 
+--- The connection is elsewhere now, without a redirect.
+---@param to khp.Uri
+function methods:moved(to)
+  self.current = to
+  self.seen[uri.format(to)] = true
+end
+
 return redirect

@@ -144,6 +144,10 @@ local function split_path(text)
 end
 
 local function refuse(text, problem)
+  local at = match(text, "^.*@()") -- messages go into logs, where user and password do not belong (RFC 3986 7.5)
+  if at then
+    text = (match(text, "^%a[%w+.-]*://") or "") .. "***@" .. sub(text, at)
+  end
   if #text > 80 then
     text = sub(text, 1, 77) .. "..."
   end
@@ -274,15 +278,34 @@ function uri.websocket(u)
   return copy
 end
 
+--- The same place over TLS: port 80 becomes 443, any other stays.
+---@param u khp.Uri a WebSocket URL
+---@return khp.Uri
+function uri.over_tls(u)
+  local copy = {}
+  for name, value in pairs(u) do
+    copy[name] = value
+  end
+  copy.scheme, copy.secure = u.unix and "wss+unix" or "wss", true
+  copy.port = u.port == 80 and 443 or u.port
+  return copy
+end
+
+--- Host and port, as CONNECT names a place (RFC 7230 5.3.3): always with the port, never with a zone.
+---@param u khp.Uri no unix socket
+---@return string
+function uri.authority(u)
+  return (u.ipv6 and "[" .. u.host .. "]" or u.host) .. ":" .. format("%d", u.port)
+end
+
 --- The value of the Host header: the port only where it is not the default one (RFC 6455 4.1), never a zone.
 ---@param u khp.Uri
 ---@return string
 function uri.host(u)
-  local host = u.ipv6 and "[" .. u.host .. "]" or u.host
   if u.unix or u.port == default_port[u.secure] then
-    return host
+    return u.ipv6 and "[" .. u.host .. "]" or u.host
   end
-  return host .. ":" .. format("%d", u.port)
+  return uri.authority(u)
 end
 
 --- The URL as text, without user and password unless asked for: they do not belong into logs (RFC 3986 7.5).

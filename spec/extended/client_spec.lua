@@ -267,7 +267,7 @@ describe("khp.extended.client", function()
     assert.same({ "a", "1" }, { request.headers["sec-websocket-protocol"], request.headers["x-a"] })
     machine:message "HTTP/1.1 401 x\r\nWWW-Authenticate: Token\r\n\r\n"
     assert.equal(2, events(machine)[1][4])
-    assert.is_true(machine:authorize("Token 2", { ["X-B"] = "2" }))
+    assert.is_true(machine:authorize("Token 2", { headers = { ["X-B"] = "2" } }))
     request = http.parse_request(events(machine)[1][2])
     local headers = request.headers
     assert.same({ "Token 2", nil, "2" }, { headers.authorization, headers["x-a"], headers["x-b"] })

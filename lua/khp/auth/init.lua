@@ -112,4 +112,9 @@ function methods:answer(challenges, request)
   return nil, why, "EAUTH"
 end
 
+--- An answer was accepted: asked again elsewhere, the same credentials are as good as new.
+function methods:accepted()
+  self.used = {}
+end
+
 return auth

@@ -35,7 +35,7 @@ local declaration = options.declare("khp.extended.client.new", {
   timeout = { type = "number", min = 0 },
 })
 
-local request_declaration = options.declare("start", {
+local request_declaration = options.declare("request", {
   headers = { type = "table" },
   body = { type = "string" },
   expect = { type = "boolean" },
@@ -238,19 +238,29 @@ local function send(self, headers, authorization)
   return true
 end
 
---- Sends the extended request. With `expect` the body waits until the server wants it (KHP S100).
----@param given { headers: table?, body: string?, expect: boolean? }?
+---@class khp.extended.Request what is the user's in a request
+---@field headers table? further fields
+---@field body string?
+---@field expect boolean? the body waits until the server wants it (KHP S100)
+
+-- Takes what is the user's in this request and in those that repeat it. Mistakes are the driver's.
+local function take(self, given)
+  given = options.check(request_declaration, given, 3)
+  if given.expect and (given.body or "") == "" then
+    error("request: option 'expect' needs a body", 3)
+  end
+  self.body, self.expect = given.body, given.expect or false
+  return given.headers
+end
+
+--- Sends the extended request.
+---@param given khp.extended.Request?
 ---@return true? ok, string? message, string? code EPOLICY: it cannot be written; nothing is sent
 function methods:start(given)
   if self.state ~= READY then
     error("the extended handshake has begun already", 2)
   end
-  given = options.check(request_declaration, given)
-  if given.expect and (given.body or "") == "" then
-    error("start: option 'expect' needs a body", 2)
-  end
-  self.body, self.expect = given.body, given.expect or false
-  return send(self, given.headers, nil)
+  return send(self, take(self, given), nil)
 end
 
 -- Responses --------------------------------------------------------------------------------------------------------
@@ -422,14 +432,18 @@ end
 
 --- Replays the request with credentials (KHP E13).
 ---@param authorization string value of Authorization
----@param headers table? instead of the headers of the earlier request
+---@param given khp.extended.Request? instead of what was the user's in the earlier request
 ---@return true? ok, string? message, string? code EPOLICY: it cannot be written; the challenge still awaits an answer
-function methods:authorize(authorization, headers)
+function methods:authorize(authorization, given)
   local awaited, why, code = challenged(self)
   if not awaited then
     return nil, why, code
   end
-  return send(self, headers or self.headers, authorization)
+  local headers = self.headers
+  if given then
+    headers = take(self, given)
+  end
+  return send(self, headers, authorization)
 end
 
 --- There are no credentials for this challenge.
