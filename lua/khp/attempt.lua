@@ -381,6 +381,7 @@ local function extended_handshake(self, opened)
     protocols = call.options.protocols,
     extensions = extensions,
     accept = opened.accept,
+    kind = call.options.extended_kind,
     limits = call.limits,
     now = loop.now(),
     timeout = call.limits.extended,
@@ -390,10 +391,15 @@ local function extended_handshake(self, opened)
   if not given then
     return hook_failed(self)
   end
-  local started, wrong = machine:start(given)
-  if not started then
-    call.hooks:fail("request", wrong)
-    return hook_failed(self)
+  while self[1] do -- KHP E2: what is here already came before the request, and answers nothing
+    take_event(self, machine)
+  end
+  if machine.state == "ready" then
+    local started, wrong = machine:start(given)
+    if not started then
+      call.hooks:fail("request", wrong)
+      return hook_failed(self)
+    end
   end
   while true do
     local what, a, b, c = machine:poll()
@@ -414,16 +420,23 @@ end
 -- The application's turn. What came with the end of the handshake are its first messages.
 local function hand_over(self, opened, completed)
   local options = self.call.options
+  local extensions, early = {}, {}
+  for _, one in ipairs(opened.extensions) do
+    extensions[#extensions + 1] = one
+  end
+  for _, one in ipairs(opened.khp and completed.extensions or {}) do
+    extensions[#extensions + 1] = one
+  end
+  for i = 1, #self do
+    early[i] = self[i]
+  end
   connection.adopt(self.conn, {
     url = uri.format(self.target),
     khp = opened.khp,
     protocol = completed.protocol,
-    extensions = completed.extensions,
+    extensions = extensions,
     response = opened.response,
-  }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain })
-  for i = 1, #self do
-    connection.replay(self.conn, unpack(self[i], 1, 7))
-  end
+  }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
   return self.conn
 end
 

@@ -8,6 +8,7 @@ local log = require "khp.log"
 local task = require "khp.task"
 
 local conn, loop = core.conn, core.loop
+local unpack = table.unpack or unpack
 
 local connection = {}
 
@@ -147,26 +148,8 @@ function lazy.__index(fields, name)
   return nil
 end
 
---- Makes an open connection the application's.
----@param self userdata
----@param fields table the public fields
----@param handlers khp.Handlers
----@param head string? the opening request's head, from which the field `request` is made when asked for
----@param on_gone fun(conn: userdata)?
-function connection.adopt(self, fields, handlers, head, on_gone)
-  fields[lazy] = head
-  conn.fields(self, setmetatable(fields, lazy))
-  conn.state(self, { handlers = handlers, on_gone = on_gone })
-  conn.on_event(self, on_event)
-  conn.on_message(self, handlers.on_message or enqueue)
-  conn.open(self)
-end
-
---- Delivers an event that came before the connection was adopted: "message", message, kind; "closed", …
----@param self userdata
----@param name string
----@param ... any
-function connection.replay(self, name, ...)
+-- Delivers an event that came before the connection was adopted.
+local function replay(self, name, ...)
   local deliver = on_event
   if name == "message" then
     local on_message = conn.state(self).handlers.on_message or enqueue
@@ -179,6 +162,26 @@ function connection.replay(self, name, ...)
     log.error("%s: %s", name, message)
     conn.close(self, 1011, "internal error")
   end
+end
+
+--- Makes an open connection the application's.
+---@param self userdata
+---@param fields table the public fields
+---@param handlers khp.Handlers
+---@param head string? the opening request's head, from which the field `request` is made when asked for
+---@param on_gone fun(conn: userdata)?
+---@param early table[]? events that came already, in order: { "message", message, kind }, { "closed", … }; what the
+---  connection holds back still comes after them
+function connection.adopt(self, fields, handlers, head, on_gone, early)
+  fields[lazy] = head
+  conn.fields(self, setmetatable(fields, lazy))
+  conn.state(self, { handlers = handlers, on_gone = on_gone })
+  conn.on_event(self, on_event)
+  conn.on_message(self, handlers.on_message or enqueue)
+  for i = 1, early and #early or 0 do
+    replay(self, unpack(early[i], 1, 7))
+  end
+  conn.open(self)
 end
 
 -- nil, "closed", "ECLOSED", detail
