@@ -108,6 +108,7 @@ build = {
     ["khp.auth.digest"] = "lua/khp/auth/digest.lua",
     ["khp.auth.digest_server"] = "lua/khp/auth/digest_server.lua",
     ["khp.auth.htpasswd"] = "lua/khp/auth/htpasswd.lua",
+    ["khp.auth.nonces"] = "lua/khp/auth/nonces.lua",
     ["khp.auth.users"] = "lua/khp/auth/users.lua",
     ["khp.client"] = "lua/khp/client.lua",
     ["khp.connection"] = "lua/khp/connection.lua",
@@ -143,6 +144,7 @@ build = {
     ["khp.status"] = "lua/khp/status.lua",
     ["khp.task"] = "lua/khp/task.lua",
     ["khp.tls"] = "lua/khp/tls.lua",
+    ["khp.transcript.reader"] = "lua/khp/transcript/reader.lua",
     ["khp.uri"] = "lua/khp/uri.lua",
   },
   install = {
