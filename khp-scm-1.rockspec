@@ -145,6 +145,10 @@ build = {
     ["khp.task"] = "lua/khp/task.lua",
     ["khp.tls"] = "lua/khp/tls.lua",
     ["khp.transcript.reader"] = "lua/khp/transcript/reader.lua",
+    ["khp.transcript"] = "lua/khp/transcript/init.lua",
+    ["khp.transcript.compare"] = "lua/khp/transcript/compare.lua",
+    ["khp.transcript.player"] = "lua/khp/transcript/player.lua",
+    ["khp.transcript.reader"] = "lua/khp/transcript/reader.lua",
     ["khp.uri"] = "lua/khp/uri.lua",
   },
   install = {

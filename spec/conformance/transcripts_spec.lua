@@ -71,7 +71,8 @@ S http
   it("finds a byte that is not as written", function()
     local ok, message = run("C binary\n| GET /other HTTP/1.1\n|\n```\n", "client")
     assert.is_nil(ok)
-    assert.matches("line 12: message", message)
+    assert.matches(":12: message", message)
+    assert.matches(":13: %- | GET /other HTTP/1.1\n *%+ | GET / HTTP/1.1\n", message)
   end)
 
   it("finds an event that nobody expects", function()
@@ -83,7 +84,7 @@ S http
   it("finds an event that does not come", function()
     local ok, message = run("S opens\n```\n", "server")
     assert.is_nil(ok)
-    assert.matches('event: "open" expected, got nil', message)
+    assert.matches(":12: open expected, got nothing", message)
   end)
 
   it("refuses an opening that does not choose KHP", function()
