@@ -34,8 +34,15 @@ WERROR ?=
 FOUND_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null))
 FOUND_LDFLAGS := $(shell $(PKG_CONFIG) --libs-only-L $(LIBRARIES) 2>/dev/null)
 KHP_CFLAGS = -std=c11 $(WARNINGS) $(WERROR) -fvisibility=hidden -fPIC -D_GNU_SOURCE -Icsrc \
-	$(if $(LUA_INCDIR),-isystem $(LUA_INCDIR)) $(FOUND_CFLAGS)
+	$(if $(CRYPT_LIBS),-DKHP_HAVE_CRYPT) $(if $(LUA_INCDIR),-isystem $(LUA_INCDIR)) $(FOUND_CFLAGS)
 KHP_LIBS := -lwebsockets -luv -lssl -lcrypto -lz
+# crypt(3), for password files: where the system has none, what needs it is refused (docs/decisions/0006-crypt.md). It
+# is looked for once, and only when something is compiled. CRYPT_LIBS= leaves it out.
+ifeq ($(origin CRYPT_LIBS),undefined)
+CRYPT_LIBS = $(eval CRYPT_LIBS := $(shell $(CRYPT_PROBE) 2>/dev/null && echo -lcrypt))$(CRYPT_LIBS)
+endif
+CRYPT_PROBE = printf '\#include <crypt.h>\nint main(void) { static struct crypt_data d; return !crypt_r("", "", &d); }\n' \
+	| $(CC) $(CPPFLAGS) -D_GNU_SOURCE $(FOUND_LDFLAGS) -o /dev/null -xc - -lcrypt
 LIBFLAG ?= $(if $(filter Darwin,$(shell uname -s)),-bundle -undefined dynamic_lookup,-shared)
 
 COMPILE = $(CC) $(KHP_CFLAGS) $(CPPFLAGS) $(CFLAGS)
@@ -61,7 +68,7 @@ build: $(MODULE) ## builds khp/core.so into build/ (the default)
 $(MODULE): $(ROOM_OBJECTS) $(LUA_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS)
+	$(Q)$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) $(FOUND_LDFLAGS) -o $@ $^ $(KHP_LIBS) $(CRYPT_LIBS)
 
 objects: $(ROOM_OBJECTS) $(LUA_OBJECTS) ## compiles without linking (make -k objects: all that will)
 

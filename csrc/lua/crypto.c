@@ -1,16 +1,21 @@
 /*
  * khp.core.crypto: hashes, HMAC, Base64, random bytes and a comparison in constant time, from
- * OpenSSL. Strings in, strings out; knows no connection and no loop. Wrong arguments throw, and so
- * does an OpenSSL that fails: nothing that a peer sends can make it.
+ * OpenSSL; crypt(3), from the system, where it was found. Strings in, strings out; knows no
+ * connection and no loop. Wrong arguments throw, and so does an OpenSSL that fails: nothing that a
+ * peer sends can make it.
  */
 #include "lua/lkhp.h"
 
+#ifdef KHP_HAVE_CRYPT
+#include <crypt.h>
+#endif
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <string.h>
 
 #include "ws/crypto.h"
 
@@ -164,11 +169,45 @@ static int crypto_equal(lua_State *L) {
     return 1;
 }
 
+#ifdef KHP_HAVE_CRYPT
+/*
+ * crypt(password, hash) → the hash of this password, made as the given one was; nil where that
+ * cannot be. Slow on purpose: with bcrypt and its like the loop stands still for as long as the
+ * cost in the hash says.
+ */
+static int crypto_crypt(lua_State *L) {
+    size_t n;
+    size_t m;
+    const char *password = luaL_checklstring(L, 1, &n);
+    const char *like = luaL_checklstring(L, 2, &m);
+    struct crypt_data *data = lua_newuserdatauv(L, sizeof *data, 0); /* too large for the stack */
+    memset(data, 0, sizeof *data);
+    bool strings = strlen(password) == n && strlen(like) == m;
+    const char *hash = strings ? crypt_r(password, like, data) : NULL;
+    if (hash != NULL && hash[0] != '*') { /* "*0" and "*1" are failures */
+        lua_pushstring(L, hash);
+    } else {
+        lua_pushnil(L);
+    }
+    OPENSSL_cleanse(data, sizeof *data);
+    return 1;
+}
+#endif
+
 int lkhp_open_crypto(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"accept", crypto_accept}, {"random", crypto_random}, {"digest", crypto_digest},
-        {"hmac", crypto_hmac},     {"base64", crypto_base64}, {"unbase64", crypto_unbase64},
-        {"hex", crypto_hex},       {"equal", crypto_equal},   {NULL, NULL},
+        {"accept", crypto_accept},
+        {"random", crypto_random},
+        {"digest", crypto_digest},
+        {"hmac", crypto_hmac},
+        {"base64", crypto_base64},
+        {"unbase64", crypto_unbase64},
+        {"hex", crypto_hex},
+        {"equal", crypto_equal},
+#ifdef KHP_HAVE_CRYPT
+        {"crypt", crypto_crypt},
+#endif
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
     return 1;

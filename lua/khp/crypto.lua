@@ -10,6 +10,9 @@
 ---@field base64 fun(bytes: string): string  (RFC 4648 4)
 ---@field unbase64 fun(text: string): string?  nil for anything that base64 would not write
 ---@field hex fun(bytes: string): string  lower case
+---@field crypt? fun(password: string, hash: string): string?  crypt(3): the hash of this password, made as the given
+---  one was, or nil; bcrypt and its like are slow on purpose, and the loop stands still meanwhile. Absent where khp was
+---  built without it
 ---@field equal fun(a: string, b: string): boolean  in a time that does not tell where they differ
 local crypto = require("khp.core").crypto
 

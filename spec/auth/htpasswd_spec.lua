@@ -1,5 +1,6 @@
 -- Password files. The hashes are those of `openssl passwd -apr1` and of `openssl dgst -sha1`.
 
+local crypto = require "khp.crypto"
 local htpasswd = require "khp.auth.htpasswd"
 
 describe("khp.auth.htpasswd", function()
@@ -25,9 +26,46 @@ c:$apr1$a$NulQQCkEYFbJBDowLuPV/0
     assert.is_false(users:verify("", "secret"))
   end)
 
+  -- The password of all is "secret"; made with crypt(3) of libxcrypt, and by htpasswd -B.
+  local HASHES = {
+    ["$2y$"] = "$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a",
+    ["$5$"] = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA",
+    ["$6$"] = "$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1",
+  }
+
+  it("checks what crypt(3) makes, bcrypt among it [H9]", function()
+    if not crypto.crypt then
+      return pending "this system has no crypt(3)"
+    end
+    for kind, hash in pairs(HASHES) do
+      local users = assert(htpasswd.parse("joe:" .. hash .. "\nann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="))
+      assert.is_true(users:verify("joe", "secret"), kind)
+      assert.is_false(users:verify("joe", "Secret"), kind)
+      assert.is_false(users:verify("joe", "secret\0"), kind)
+      assert.is_false(users:verify("joe", ""), kind)
+      assert.is_true(users:verify("ann", "secret"))
+    end
+    local users = assert(htpasswd.parse "joe:$2y$05$cut") -- never anybody's
+    assert.is_false(users:verify("joe", "secret"))
+    assert.is_nil((crypto.crypt("secret", "*0")))
+    assert.is_nil((crypto.crypt("secret", "")))
+    assert.is_nil((crypto.crypt("sec\0ret", HASHES["$6$"])))
+  end)
+
+  it("refuses a hash that needs crypt(3) where there is none, and those that are worth nothing [H9]", function()
+    local users, message = htpasswd.parse("joe:" .. HASHES["$2y$"], { crypt = false })
+    assert.is_nil(users)
+    assert.equal("line 1: a hash ($2y$) that needs crypt(3), and khp was built without it", message)
+    for _, hash in ipairs { "rqXexS6ZhobKA", "secret", "_J9..CCCCXBrJUJV154M", "$" } do -- DES, plain text, BSDi's
+      users, message = htpasswd.parse("joe:" .. hash)
+      assert.is_nil(users)
+      assert.matches("plain text, or a hash of an old kind", message)
+    end
+  end)
+
   it("leaves other hashes to a function like crypt(3) [H9]", function()
     local text = "# members\r\n\r\njoe:$2y$05$abc\r\nann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\r\n"
-    local users, message = htpasswd.parse(text)
+    local users, message = htpasswd.parse(text, { crypt = false })
     assert.is_nil(users)
     assert.matches("^line 3: .*crypt", message)
     local asked

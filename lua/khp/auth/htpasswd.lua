@@ -1,6 +1,6 @@
 -- Password files: those of htpasswd (name:hash) and of htdigest (name:realm:hash). Understood without help are
--- {SHA} and $apr1$; every other hash (bcrypt's $2y$, $6$ and so on) is given to a function that works like
--- crypt(3), and refused when the file is read where there is no such function. Plain text is not understood.
+-- {SHA} and $apr1$; every other hash (bcrypt's $2y$, $6$ and so on) is given to crypt(3), and refused when the file is
+-- read where khp was built without it. Plain text is not understood, nor is DES, which looks at eight characters alone.
 -- This file must not know schemes or headers.
 
 local crypto = require "khp.crypto"
@@ -71,11 +71,12 @@ end
 ---@field hashes table<string, string> by name
 ---@field digests table<string, string> by name, ":" and realm
 ---@field example string? a hash to take as long as the others
----@field crypt (fun(password: string, hash: string): string?)?
+---@field crypt (fun(password: string, hash: string): string?)|false|nil
 local methods = {}
 local metatable = { __name = "khp.auth.htpasswd", __index = methods }
 
---- Is this the password of this user?
+--- Is this the password of this user? With crypt's hashes this takes as long as their cost says, and the loop stands
+--- still meanwhile: a quarter of a second for bcrypt of cost 12.
 ---@param name string
 ---@param password string
 ---@return boolean
@@ -109,8 +110,13 @@ local function read_line(self, line)
   name, hash = match(line, "^([^:]+):([^:]+)$")
   if not name then
     return "neither name:hash nor name:realm:hash"
-  elseif not (sub(hash, 1, 5) == "{SHA}" or find(hash, "^%$apr1%$[^$]*%$") or self.crypt) then
-    return "a hash that only crypt can check"
+  elseif not (sub(hash, 1, 5) == "{SHA}" or find(hash, "^%$apr1%$[^$]*%$")) then
+    local kind = match(hash, "^%$[%w-]+%$")
+    if not kind then
+      return "plain text, or a hash of an old kind: make it anew with htpasswd -B"
+    elseif not self.crypt then
+      return "a hash (" .. kind .. ") that needs crypt(3), and khp was built without it"
+    end
   end
   self.hashes[name] = hash
   self.example = self.example or hash
@@ -119,11 +125,15 @@ end
 
 --- Reads the text of a password file.
 ---@param text string
----@param given { crypt: fun(password: string, hash: string): string? }? crypt makes the hash of a password with the
----  parameters of a given one, as crypt(3)
+---@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }? crypt makes the hash of a password
+---  with the parameters of a given one; default: crypt(3); false: none
 ---@return khp.auth.Htpasswd? users, string? message
 function htpasswd.parse(text, given)
-  local self = setmetatable({ hashes = {}, digests = {}, crypt = given and given.crypt }, metatable)
+  local crypt = given and given.crypt
+  if crypt == nil then
+    crypt = crypto.crypt
+  end
+  local self = setmetatable({ hashes = {}, digests = {}, crypt = crypt }, metatable)
   local number = 0
   for line in gmatch(text .. "\n", "([^\n]*)\n") do
     number = number + 1
@@ -140,7 +150,7 @@ end
 
 --- Reads a password file.
 ---@param path string
----@param given { crypt: fun(password: string, hash: string): string? }?
+---@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }?
 ---@return khp.auth.Htpasswd? users, string? message
 function htpasswd.load(path, given)
   local file, message = io_open(path, "rb")
