@@ -216,10 +216,10 @@ describe("khp.auth.digest_server", function()
     clock = 5000
     assert.equal("joe", (server:check(authorization(server, JOE), "GET", "/")))
     local count = 0
-    for _ in pairs(server.counts) do
+    for _ in pairs(server.nonces.counts) do
       count = count + 1
     end
-    for _ in pairs(server.earlier) do
+    for _ in pairs(server.nonces.earlier) do
       count = count + 1
     end
     assert.equal(1, count)

@@ -1,20 +1,18 @@
 -- The server's side of Digest authentication (RFC 7616): challenges with fresh nonces, and the check of answers.
--- A nonce carries its own time and seal, so that nothing is kept for those who never answer; of each nonce in use
--- the last count is kept for as long as it lives, so that no answer counts twice.
--- This file must not know where passwords are kept: khp.auth.users does.
+-- This file must not know where passwords are kept: khp.auth.users does; nor what a nonce is made of: khp.auth.nonces.
 
 local crypto = require "khp.crypto"
 local digest = require "khp.auth.digest"
 local http = require "khp.http"
+local nonces = require "khp.auth.nonces"
 local options = require "khp.options"
 local users = require "khp.auth.users"
 
 local server = {}
 
-local concat, find, floor, format, lower, match, sub =
-  table.concat, string.find, math.floor, string.format, string.lower, string.match, string.sub
-local gsub, char, error, ipairs, setmetatable, time, tonumber, type =
-  string.gsub, string.char, error, ipairs, setmetatable, os.time, tonumber, type
+local concat, find, lower, match = table.concat, string.find, string.lower, string.match
+local gsub, char, error, ipairs, setmetatable, tonumber, type =
+  string.gsub, string.char, error, ipairs, setmetatable, tonumber, type
 
 local declaration = options.declare("khp.auth.digest_server.new", {
   realm = { type = "string", required = true },
@@ -22,7 +20,8 @@ local declaration = options.declare("khp.auth.digest_server.new", {
   algorithms = { type = "strings", default = { "SHA-256", "MD5" } },
   lifetime = { type = "number", default = 300, min = 1 },
   prefix = { type = "string" },
-  now = { type = "function", default = time },
+  now = { type = "function" },
+  nonces = { type = "table" },
 })
 
 ---@class khp.auth.DigestServer
@@ -35,23 +34,26 @@ local metatable = { __name = "khp.auth.digest_server", __index = methods }
 ---@field algorithms string[]? in order of preference; default SHA-256, MD5
 ---@field lifetime number? seconds that a nonce can be used; default 300
 ---@field prefix string? "Application", for Kaazing's form of challenges
----@field now (fun(): number)? default os.time
+---@field now (fun(): number)? for nonces of its own; default os.time
+---@field nonces khp.auth.Nonces? shared ones
 
 --- A checker for one realm; it serves all connections, so that an answer that was seen on one is known on all.
 ---@param given khp.auth.DigestServerOptions
+---@param level integer? whose line to blame, as error() counts from the caller of new; default 1: the caller
 ---@return khp.auth.DigestServer
-function server.new(given)
-  given = options.check(declaration, given)
+function server.new(given, level)
+  level = (level or 1) + 1
+  given = options.check(declaration, given, level)
   local list = {}
   for i, name in ipairs(given.algorithms) do
     list[i] = digest.algorithm(name)
     if not list[i] then
-      error("khp.auth.digest_server.new: option 'algorithms': unknown algorithm '" .. name .. "'", 2)
+      error("khp.auth.digest_server.new: option 'algorithms': unknown algorithm '" .. name .. "'", level)
     end
   end
   local realm, message = http.quote(given.realm)
   if not realm then
-    error("khp.auth.digest_server.new: option 'realm': " .. message, 2)
+    error("khp.auth.digest_server.new: option 'realm': " .. message, level)
   end
   return setmetatable({
     realm = given.realm,
@@ -60,50 +62,15 @@ function server.new(given)
     algorithms = list,
     lifetime = given.lifetime,
     prefix = given.prefix and given.prefix .. " " or "",
-    now = given.now,
-    key = crypto.random(32),
-    counts = {}, -- of nonces used since `since`
-    earlier = {}, -- of those used one lifetime before
-    since = given.now(),
+    nonces = given.nonces or nonces.new { now = given.now },
   }, metatable)
-end
-
-local function seal(self, text)
-  return sub(crypto.hex(crypto.hmac("sha256", self.key, text)), 1, 32)
-end
-
-local function new_nonce(self)
-  local text = format("%x-%s", floor(self.now()), crypto.hex(crypto.random(12)))
-  return text .. "-" .. seal(self, text)
-end
-
--- Seconds since we made this nonce; nil: we did not.
-local function age(self, nonce)
-  local stamp, given = match(nonce, "^(%x+)%-%x+%-(%x+)$")
-  if not stamp or #stamp > 12 then
-    return nil
-  end
-  local text = sub(nonce, 1, #nonce - #given - 1)
-  if not crypto.equal(seal(self, text), given) then
-    return nil
-  end
-  return self.now() - tonumber(stamp, 16)
-end
-
--- Two generations: what is older than both belongs to nonces that have expired.
-local function rotate(self)
-  local now = self.now()
-  if now - self.since >= self.lifetime then
-    self.earlier = now - self.since < 2 * self.lifetime and self.counts or {}
-    self.counts, self.since = {}, now
-  end
 end
 
 --- The values of WWW-Authenticate, one for each algorithm, all with one fresh nonce.
 ---@param stale boolean? the last answer was right but for its nonce
 ---@return string[]
 function methods:challenge(stale)
-  local nonce, list = new_nonce(self), {}
+  local nonce, list = self.nonces:make(), {}
   for i, algorithm in ipairs(self.algorithms) do
     list[i] = concat({
       self.prefix .. "Digest realm=" .. self.quoted_realm,
@@ -143,7 +110,7 @@ local function read(authorization)
       return nil, "Digest credentials without " .. name
     end
   end
-  if #p.nc ~= 8 or find(p.nc, "%X") or lower(p.qop) ~= "auth" or #p.nonce > 128 then
+  if #p.nc ~= 8 or find(p.nc, "%X") or lower(p.qop) ~= "auth" or #p.nonce > nonces.LONGEST then
     return nil, "Digest credentials that cannot be read"
   end
   return p
@@ -171,7 +138,7 @@ function methods:check(authorization, method, target)
     return nil, problem
   end
   local algorithm = offered(self, p.algorithm)
-  local old = age(self, p.nonce)
+  local old = self.nonces:age(p.nonce)
   if not algorithm or p.realm ~= self.realm or p.uri ~= target then -- RFC 7616 3.4.6
     return nil, "Digest credentials for something else"
   elseif not old then
@@ -186,12 +153,9 @@ function methods:check(authorization, method, target)
   elseif old >= self.lifetime then
     return nil, "the nonce is too old", true
   end
-  rotate(self)
-  local count = tonumber(p.nc, 16)
-  if count <= (self.counts[p.nonce] or self.earlier[p.nonce] or 0) then -- RFC 7616 3.4.5
+  if not self.nonces:use(p.nonce, tonumber(p.nc, 16), self.lifetime) then
     return nil, "this answer was used before", true
   end
-  self.counts[p.nonce] = count
   return p.username
 end
 

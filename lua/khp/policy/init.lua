@@ -13,7 +13,7 @@ local policy = {}
 ---@field extended (fun(request: table, session: table): khp.Decision?)?
 
 ---@class khp.ClientPolicy
----@field request (fun(request: table, attempt: integer): khp.RequestAdditions?)?  what each extended request has besides
+---@field request (fun(request: table, attempt: integer): khp.RequestAdditions?)?  what is added to it
 ---@field challenge (fun(challenge: table, attempt: integer): khp.Credentials?)?  nil gives up; challenge.location asks
 ---@field redirect (fun(location: string, from: string, count: integer): boolean|string)?
 ---@field response (fun(response: table, action: khp.Action): khp.Action?)?  the last word on what to do; nil: as it is

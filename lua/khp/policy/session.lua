@@ -2,6 +2,9 @@
 -- numbers come from here and from nowhere else. This file must not know the driver or the wire.
 
 local basic = require "khp.auth.basic"
+local bearer = require "khp.auth.bearer"
+local digest_server = require "khp.auth.digest_server"
+local nonces = require "khp.auth.nonces"
 
 local session = {}
 
@@ -73,6 +76,48 @@ end
 ---@return string? message
 function methods:basic(request, users) -- luacheck: no self
   return basic.check(request.headers.authorization, users)
+end
+
+--- Checks the request's Digest credentials. The nonces are the server's: an answer counts once, on whatever connection
+--- it comes, and one whose nonce is too old gets a challenge that says no more than that (stale).
+---
+---     local user, asked = session:digest(request, members, { realm = "members" })
+---     if not user then return challenge(asked) end
+---@param request table
+---@param users khp.auth.Users user → password, function(user, nil, realm) → password, or a file of htdigest
+---@param options { realm: string, algorithms: string[]?, lifetime: number?, prefix: string? } algorithms in order of
+---  preference, default SHA-256, MD5; lifetime of a nonce in seconds, default 300; prefix "Application"
+---@return string? user who it is; nil: no credentials, or wrong ones
+---@return string[]? challenges for challenge(…): one for each algorithm
+---@return string? message
+function methods:digest(request, users, options)
+  local world = self.world
+  world.nonces = world.nonces or nonces.new { now = world.now, random = world.random }
+  local given = { users = users, nonces = world.nonces }
+  for name, value in pairs(options or {}) do
+    given[name] = value
+  end
+  local checker = digest_server.new(given, 2)
+  local user, message, stale = checker:check(request.headers.authorization, request.method, request.target)
+  if user then
+    return user
+  end
+  return nil, checker:challenge(stale), message
+end
+
+--- What a function says of the request's token: of Bearer, or of Token, as Kaazing's clients send it. Whatever it
+--- returns is returned, so that it may tell more than yes or no.
+---@param request table
+---@param check fun(token: string): ...
+---@return any ... nil and a message where there is no token
+function methods:bearer(request, check) -- luacheck: no self
+  local authorization = request.headers.authorization
+  local token, message = bearer.parse(authorization)
+  token = token or bearer.parse(authorization, "Token")
+  if not token then
+    return nil, message
+  end
+  return check(token)
 end
 
 return session
