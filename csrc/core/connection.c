@@ -380,6 +380,7 @@ void khp_conn_next(struct khp_conn *conn) {
 void khp_conn_open(struct khp_conn *conn) {
     if (conn->state != KHP_CONN_OPEN)
         return;
+    conn->opened = true;
     conn->stepwise = false;
     conn->reader.limits = &conn->settings->limits;
     conn->heard = khp_net_loop_now(conn->loop);

@@ -83,6 +83,7 @@ struct khp_conn {
     unsigned sent_code; /* of our close frame, 0 none */
     uint8_t state;      /* enum khp_conn_state */
     uint8_t role;       /* enum khp_ws_role */
+    bool opened;        /* the handshakes are over: messages are the application's */
     bool pinged;        /* a keepalive ping is unanswered */
     bool paused;
     bool refused;  /* a send did not fit; `drained` is owed */

@@ -251,9 +251,7 @@ static bool is_text(lua_State *L, int index) {
     return true;
 }
 
-/* send(conn, message [, kind = "text"]) → true | nil, message, code, detail */
-static int conn_send(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+static int send_message(lua_State *L, struct lkhp_conn *self) {
     size_t n;
     const char *message = luaL_checklstring(L, 2, &n);
     bool text = is_text(L, 3);
@@ -264,6 +262,20 @@ static int conn_send(lua_State *L) {
     }
     return sent(L, khp_conn_send(&self->conn, text ? KHP_WS_TEXT : KHP_WS_BINARY,
                                  (const uint8_t *)message, n));
+}
+
+/* send(conn, message [, kind = "text"]) → true | nil, message, code, detail. The application's:
+ * nothing of it is on the wire before the handshakes are completed (KHP E2). */
+static int conn_send(lua_State *L) {
+    struct lkhp_conn *self = check(L);
+    if (!self->conn.opened && self->conn.state <= KHP_CONN_OPEN)
+        return lkhp_fail(L, "the handshake is not completed", "EHANDSHAKE");
+    return send_message(L, self);
+}
+
+/* send_handshake(conn, message [, kind]): the same, for messages of the extended handshake */
+static int conn_send_handshake(lua_State *L) {
+    return send_message(L, check(L));
 }
 
 /* send_ping(conn, payload): at most 125 bytes */
@@ -586,6 +598,7 @@ static int conn__tostring(lua_State *L) {
 int lkhp_open_conn(lua_State *L) {
     static const luaL_Reg functions[] = {{"connect", conn_connect},
                                          {"send", conn_send},
+                                         {"send_handshake", conn_send_handshake},
                                          {"send_ping", conn_send_ping},
                                          {"write", conn_write},
                                          {"upgrade", conn_upgrade},

@@ -280,7 +280,7 @@ local on = {}
 
 function on.send(self, _, bytes, kind)
   trace(self, "send", "extended", bytes)
-  conn.send(self.conn, bytes, kind)
+  conn.send_handshake(self.conn, bytes, kind)
 end
 
 function on.response(self, machine, response, action)
@@ -420,13 +420,7 @@ end
 -- The application's turn. What came with the end of the handshake are its first messages.
 local function hand_over(self, opened, completed)
   local options = self.call.options
-  local extensions, early = {}, {}
-  for _, one in ipairs(opened.extensions) do
-    extensions[#extensions + 1] = one
-  end
-  for _, one in ipairs(opened.khp and completed.extensions or {}) do
-    extensions[#extensions + 1] = one
-  end
+  local early = {}
   for i = 1, #self do
     early[i] = self[i]
   end
@@ -434,7 +428,7 @@ local function hand_over(self, opened, completed)
     url = uri.format(self.target),
     khp = opened.khp,
     protocol = completed.protocol,
-    extensions = extensions,
+    extensions = connection.extensions(opened.extensions, opened.khp and completed.extensions or nil),
     response = opened.response,
   }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
   return self.conn

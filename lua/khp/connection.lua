@@ -148,6 +148,24 @@ function lazy.__index(fields, name)
   return nil
 end
 
+--- The extensions of both handshakes together: those of the opening stay in force.
+---@param opening table[] parsed
+---@param extended table[]? likewise; nil where there was no extended handshake
+---@return table[]
+function connection.extensions(opening, extended)
+  if not extended or not opening[1] then
+    return extended or opening
+  end
+  local all = {}
+  for i = 1, #opening do
+    all[i] = opening[i]
+  end
+  for i = 1, #extended do
+    all[#all + 1] = extended[i]
+  end
+  return all
+end
+
 -- Delivers an event that came before the connection was adopted.
 local function replay(self, name, ...)
   local deliver = on_event

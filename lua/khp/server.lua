@@ -78,7 +78,7 @@ local function open(self, state, result)
   local opened = state.opened
   local fields = {
     protocol = result.protocol,
-    extensions = result.extensions,
+    extensions = connection.extensions(opened.extensions, opened.khp and result.extensions or nil),
     khp = opened.khp,
     data = state.session and state.session.data,
   }
@@ -163,7 +163,7 @@ handle["send"] = function(self, state, bytes, kind)
   if state.step == "opening" then
     conn.write(self, bytes)
   else
-    conn.send(self, bytes, kind or "binary")
+    conn.send_handshake(self, bytes, kind or "binary")
   end
 end
 
@@ -206,7 +206,11 @@ handle["open"] = function(self, state, result)
   end
   local rest = result.rest
   local head = state.head
-  state.opened = { khp = result.protocol == KHP, head = head:sub(1, #head - #rest) }
+  state.opened = {
+    khp = result.protocol == KHP,
+    extensions = result.extensions,
+    head = head:sub(1, #head - #rest),
+  }
   state.head = nil
   conn.upgrade(self, "server")
   if state.opened.khp then

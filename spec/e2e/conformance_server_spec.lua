@@ -1,0 +1,571 @@
+-- The server's rows over real sockets, against clients played by hand: what the driver (khp.listen) makes of them,
+-- beside what the machines' own specs prove.
+
+local core = require "khp.core"
+local decision = require "khp.policy.decision"
+local hand = require "spec.support.hand"
+local khp = require "khp"
+local net = require "spec.support.net"
+
+local accept, challenge, redirect, reject = decision.accept, decision.challenge, decision.redirect, decision.reject
+
+describe("the server's driver", function()
+  local server, port, log
+  local sink
+
+  setup(function()
+    sink = khp.log.sink
+    khp.log.sink = function(at, text)
+      log[#log + 1] = at .. ": " .. text
+    end
+  end)
+
+  teardown(function()
+    khp.log.sink = sink
+  end)
+
+  local function serve(options)
+    local _
+    log = {}
+    server, _, port = net.serve(options or {})
+  end
+
+  local function stop()
+    if server then
+      server:close(1)
+      server = nil
+    end
+  end
+
+  after_each(stop)
+
+  -- One request on a connection of its own; the response, which ends the connection.
+  local function ask(bytes)
+    local peer = hand.client(port)
+    peer:write(bytes)
+    local response = peer:http()
+    peer:await_end()
+    return response
+  end
+
+  -- Sends an extended request as one binary message; the response and the peer.
+  local function extended(request, more)
+    local peer = hand.khp_client(port, "/", more)
+    peer:binary(request)
+    return peer:extended(), peer
+  end
+
+  local REQUEST = "GET / HTTP/1.1\r\n\r\n"
+
+  describe("in the opening", function()
+    it("agrees to KHP wherever it stands [O2 O4 E15]", function()
+      serve()
+      for _, lines in ipairs {
+        "Sec-WebSocket-Protocol: x-kaazing-handshake\r\n",
+        "Sec-WebSocket-Protocol: a, x-kaazing-handshake, b\r\n",
+        "SEC-WEBSOCKET-PROTOCOL: a\r\nsec-websocket-protocol: b,\r\nSec-Websocket-Protocol: x-kaazing-handshake\r\n",
+        "Sec-WebSocket-Protocol: a,\r\n\tx-kaazing-handshake\r\n",
+      } do
+        local peer = hand.client(port)
+        peer:write(hand.opening("/", lines))
+        local response = peer:http()
+        assert.equal(101, response.status, lines)
+        assert.equal("x-kaazing-handshake", response.headers["sec-websocket-protocol"], lines)
+        assert.equal(hand.ACCEPT, response.headers["sec-websocket-accept"])
+        assert.equal("khp", response.headers.server)
+        assert.truthy(response.headers.date)
+        peer:abort()
+      end
+    end)
+
+    it("follows the plain rules where KHP was not asked for, or the policy does not agree [O3]", function()
+      local function chosen(lines)
+        local peer = hand.client(port)
+        peer:write(hand.opening("/", lines))
+        local response = peer:http()
+        peer:write(peer:bytes_of(0x81, "hello"))
+        local echo = peer:frame()
+        assert.equal("hello", echo.payload) -- no extended handshake
+        peer:close(1000)
+        peer:closed()
+        return response.headers["sec-websocket-protocol"]
+      end
+      serve { protocols = { "chat" }, on_message = net.echo }
+      assert.equal("chat", chosen "Sec-WebSocket-Protocol: a, chat\r\n")
+      assert.is_nil(chosen "Sec-WebSocket-Protocol: a\r\n")
+      assert.is_nil(chosen "")
+      assert.is_nil(chosen "Sec-WebSocket-Protocol: X-KAAZING-HANDSHAKE\r\n") -- names are compared as they are
+      stop()
+      local decided = accept { protocol = "chat" } -- the same decision for each
+      serve { on_message = net.echo, policy = {
+        opening = function()
+          return decided
+        end,
+      } }
+      assert.equal("chat", chosen "Sec-WebSocket-Protocol: x-kaazing-handshake, chat\r\n")
+      assert.equal("chat", chosen "Sec-WebSocket-Protocol: chat\r\n")
+    end)
+
+    it("keeps a decision that the policy made once as it was [O2 O3]", function()
+      local decided = accept {}
+      serve { on_message = net.echo, policy = {
+        opening = function()
+          return decided
+        end,
+      } }
+      for _, wanted in ipairs { "x-kaazing-handshake", "other", "x-kaazing-handshake" } do
+        local peer = hand.client(port)
+        peer:write(hand.opening("/", "Sec-WebSocket-Protocol: " .. wanted .. "\r\n"))
+        local chosen = peer:http().headers["sec-websocket-protocol"]
+        assert.equal(wanted ~= "other" and wanted or nil, chosen)
+        peer:abort()
+      end
+    end)
+
+    it("refuses, challenges and redirects with HTTP where the policy says so [O3]", function()
+      serve { policy = {
+        opening = function(request)
+          if request.path == "/no" then
+            return reject(403, { body = "no", headers = { ["X-Why"] = { "a", "b" } } })
+          elseif request.path == "/who" then
+            return challenge({ 'Basic realm="r"', "Token" }, { body = "who", headers = { { "X-A", "1" } } })
+          end
+          return redirect("/elsewhere", { status = 307, headers = { ["X-A"] = "1" } })
+        end,
+      } }
+      local response = ask(hand.opening "/no")
+      assert.same({ 403, "no", "a, b" }, { response.status, response.body, response.headers["x-why"] })
+      response = ask(hand.opening "/who")
+      assert.same({ 401, "who", "1" }, { response.status, response.body, response.headers["x-a"] })
+      assert.same({ 'Basic realm="r"', "Token" },
+        require("khp.http").values(response.headers, "www-authenticate"))
+      response = ask(hand.opening "/")
+      assert.same({ 307, "/elsewhere", "1" },
+        { response.status, response.headers.location, response.headers["x-a"] })
+    end)
+
+    it("answers ordinary HTTP with 426, or as the policy says", function()
+      serve()
+      for _, request in ipairs {
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+      } do
+        local response = ask(request)
+        assert.equal(426, response.status, request)
+        assert.equal("websocket", response.headers.upgrade)
+        assert.equal("Upgrade, close", response.headers.connection)
+      end
+      assert.same({}, log)
+      stop()
+      serve { on_message = net.echo, policy = {
+        opening = function(request)
+          if not request.upgrade then
+            return reject(200, { body = request.method .. " " .. request.path .. " " .. request.body })
+          end
+        end,
+      } }
+      assert.equal("POST /a hi", ask("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi").body)
+      assert(khp.connect("ws://127.0.0.1:" .. port)):close()
+    end)
+
+    it("never opens what is no WebSocket request, whatever the policy says", function()
+      serve { policy = {
+        opening = function()
+          return accept {}
+        end,
+      } }
+      assert.equal(500, ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status)
+      assert.truthy(log[1]:find "an ordinary HTTP request cannot be accepted")
+    end)
+
+    it("understands openings as proxies and odd clients write them", function()
+      local seen
+      serve { policy = {
+        opening = function(request)
+          seen = request
+        end,
+      } }
+      for _, lines in ipairs {
+        "host: x\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\n",
+        "Host: x\r\nUPGRADE: h2c, websocket\r\nConnection: keep-alive\r\nConnection: upgrade\r\n",
+        "Host: x\r\nUpgrade: websocket\r\nConnection: ,, upgrade ,\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n",
+      } do
+        local peer = hand.client(port)
+        peer:write("\r\nGET http://example.com/chat?a=b HTTP/1.1\r\n" .. lines
+          .. "sec-websocket-key: " .. hand.KEY .. "\r\nsec-websocket-version:13\r\nOrigin: null\r\n\r\n")
+        local response = peer:http()
+        assert.equal(101, response.status, lines)
+        assert.same({ "/chat", "a=b", "example.com", "null" }, { seen.path, seen.query, seen.host, seen.origin })
+        peer:abort()
+      end
+    end)
+
+    it("refuses what RFC 6455 4.2.1 does not allow, with the status that says what", function()
+      serve()
+      local function status(line, fields)
+        local response = ask(line .. "\r\n" .. table.concat(fields, "\r\n") .. "\r\n\r\n")
+        return response.status, response
+      end
+      local good = {
+        "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: " .. hand.KEY,
+      }
+      local function with(index, field)
+        local fields = { table.unpack(good) }
+        fields[index] = field
+        return fields
+      end
+      local GET = "GET / HTTP/1.1"
+      assert.equal(405, (status("POST / HTTP/1.1", good)))
+      assert.equal(400, (status("GET / HTTP/1.0", good)))
+      assert.equal(505, (status("GET / HTTP/2.0", good)))
+      assert.equal(400, (status(GET, with(1, "X: y"))))
+      assert.equal(400, (status(GET, with(2, "X: y"))))
+      assert.equal(400, (status(GET, with(2, "Upgrade: h2c"))))
+      assert.equal(400, (status(GET, with(3, "X: y"))))
+      assert.equal(400, (status(GET, with(3, "Connection: close"))))
+      assert.equal(400, (status(GET, with(4, "X: y"))))
+      local wrong, response = status(GET, with(4, "Sec-WebSocket-Version: 8"))
+      assert.equal(426, wrong)
+      assert.equal("13", response.headers["sec-websocket-version"])
+      assert.equal(400, (status(GET, with(5, "X: y"))))
+      assert.equal(400, (status(GET, with(5, "Sec-WebSocket-Key: c2hvcnQ="))))
+      assert.equal(400, (status(GET, with(5, good[5] .. "\r\n" .. good[5]))))
+      assert.equal(400, (status(GET, with(1, "Host: x\r\nSec-WebSocket-Protocol: a b"))))
+    end)
+  end)
+
+  describe("before the handshake is completed", function()
+    it("sends nothing of the application's, and hears nothing [O4 E2 E11 E17]", function()
+      local early, late, opened
+      serve {
+        policy = {
+          extended = function(_, session)
+            local _, message, code = session.connection:send "too early"
+            early = { message, code }
+          end,
+        },
+        on_open = function(conn)
+          opened = conn
+          assert.is_true(conn:send "welcome")
+          late = conn:receive(5)
+        end,
+      }
+      local peer = hand.khp_client(port)
+      assert.is_nil(opened)
+      assert.same({}, server:connections())
+      peer:write(peer:bytes_of(0x89, "ping"))
+      assert.equal(10, peer:frame().opcode) -- so there is nothing before it
+      peer:binary(REQUEST)
+      local response = peer:extended()
+      assert.same({ 101, "websocket", "Upgrade", hand.ACCEPT }, { response.status, response.headers.upgrade,
+        response.headers.connection, response.headers["sec-websocket-accept"] })
+      assert.equal("welcome", peer:frame().payload)
+      assert.same({ "the handshake is not completed", "EHANDSHAKE" }, early)
+      peer:text "first"
+      net.await(function()
+        return late
+      end)
+      assert.equal("first", late)
+      assert.is_true(opened.khp)
+    end)
+
+    it("answers what is no request with 400 and closes, and the application never hears of it [E2 E8 E19]", function()
+      local heard = false
+      serve {
+        on_open = function()
+          heard = true
+        end,
+        on_message = function()
+          heard = true
+        end,
+      }
+      for _, first in ipairs { 0x81, 0x82 } do
+        local peer = hand.khp_client(port)
+        peer:write(peer:bytes_of(first, "hello"))
+        assert.equal(400, peer:extended().status)
+        assert.equal(1000, (peer:closed()))
+        peer:text "more"
+        peer:close(1000)
+        assert.equal("", peer:await_end())
+      end
+      local peer = hand.khp_client(port)
+      peer:write(peer:bytes_of(0x82, REQUEST .. "not an application's message yet"))
+      assert.equal(400, peer:extended().status)
+      assert.equal(1011, (peer:closed()))
+      assert.is_false(heard)
+    end)
+
+    it("takes what comes behind the opening's head, and behind the request's, in order [E2 E17]", function()
+      local heard = {}
+      serve { on_message = function(_, message)
+        heard[#heard + 1] = message
+      end }
+      local peer = hand.client(port)
+      peer:write(hand.opening("/", "Sec-WebSocket-Protocol: x-kaazing-handshake\r\n") .. peer:bytes_of(0x82, REQUEST))
+      peer:http()
+      assert.equal(101, peer:extended().status)
+      peer:write(peer:bytes_of(0x81, "one") .. peer:bytes_of(0x81, "two"))
+      net.await(function()
+        return heard[2]
+      end)
+      assert.same({ "one", "two" }, heard)
+    end)
+
+    it("makes no extended handshake where KHP was not chosen [E1]", function()
+      local heard
+      serve { on_message = function(_, message)
+        heard = message
+      end }
+      local peer = hand.client(port)
+      peer:write(hand.opening())
+      peer:http()
+      peer:text(REQUEST)
+      net.await(function()
+        return heard
+      end)
+      assert.equal(REQUEST, heard)
+      assert.equal("", peer.received)
+    end)
+  end)
+
+  describe("in the extended handshake", function()
+    it("understands text and binary, in any pieces and frames, and answers binary [E3 E8 H10]", function()
+      serve()
+      local peer = hand.khp_client(port)
+      peer:text(REQUEST)
+      assert.equal(101, peer:extended().status) -- which asserts that it is binary
+      peer = hand.khp_client(port)
+      peer:text "GE"
+      peer:binary "T / HT"
+      peer:write(peer:bytes_of(0x01, "TP/1.") .. peer:bytes_of(0x89, "between") .. peer:bytes_of(0x00, "")
+        .. peer:bytes_of(0x80, "1\r"))
+      peer:binary "\nX-Y: z\r\n\r"
+      peer:binary ""
+      peer:binary "\n"
+      assert.equal("between", peer:frame().payload)
+      assert.equal(101, peer:extended().status)
+    end)
+
+    it("refuses an extension that the opening negotiated, and closes with 1011 [E9 E8]", function()
+      local policy = {
+        opening = function()
+          return accept { extensions = { "x-one; a=1" } }
+        end,
+        extended = function(request)
+          return accept { extensions = request.extensions[1] and { request.extensions[1].name } }
+        end,
+      }
+      serve { policy = policy }
+      local more = "Sec-WebSocket-Extensions: x-one, x-two\r\n"
+      local response, peer = extended("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x-two, x-one\r\n\r\n", more)
+      assert.equal(400, response.status)
+      assert.equal(1011, (peer:closed()))
+      response, peer = extended("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x-two\r\n\r\n", more)
+      assert.equal(101, response.status)
+      assert.equal("x-two", response.headers["sec-websocket-extensions"])
+      local names = {}
+      for i, one in ipairs(server:connections()[1].extensions) do
+        names[i] = one.name
+      end
+      assert.same({ "x-one", "x-two" }, names) -- both apply
+      peer:abort()
+    end)
+
+    it("sends no extension or protocol that was not asked for, whatever the policy returns [E14 E20]", function()
+      local answer
+      serve { policy = {
+        extended = function()
+          return answer
+        end,
+      } }
+      for _, wrong in ipairs {
+        accept { extensions = { "y" } }, accept { extensions = { "x", "x" } }, accept { protocol = "p" },
+        accept { extensions = { "" } }, accept { headers = { ["Sec-WebSocket-Extensions"] = "x" } },
+      } do
+        answer = wrong
+        local response, peer = extended "GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x\r\n\r\n"
+        assert.equal(500, response.status)
+        assert.is_nil(response.headers["sec-websocket-extensions"])
+        peer:closed()
+        peer:abort()
+      end
+      answer = accept {}
+      local response = extended "GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x\r\n\r\n"
+      assert.equal(101, response.status)
+      assert.is_nil(response.headers["sec-websocket-extensions"])
+    end)
+
+    it("offers the protocols of the opening and of the request together [E20 E15]", function()
+      serve { protocols = { "late", "early" } }
+      for request, chosen in pairs {
+        [REQUEST] = "early", ["GET / HTTP/1.1\r\nSec-WebSocket-Protocol: late\r\n\r\n"] = "early",
+      } do
+        local peer = hand.client(port)
+        peer:write(hand.opening("/", "Sec-WebSocket-Protocol: x-kaazing-handshake, early\r\n"))
+        peer:http()
+        peer:binary(request)
+        local response = peer:extended()
+        assert.equal(chosen, response.headers["sec-websocket-protocol"])
+        assert.equal("khp", response.headers.server)
+        assert.truthy(response.headers.date)
+        peer:abort()
+      end
+      local response = extended "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: late\r\n\r\n"
+      assert.equal("late", response.headers["sec-websocket-protocol"])
+    end)
+
+    it("closes when no replay comes in time, and counts the whole [E13 E18]", function()
+      serve {
+        limits = { extended = 0.2, close = 0.2 },
+        policy = {
+          extended = function()
+            return challenge "Token"
+          end,
+        },
+      }
+      local before = core.loop.clock()
+      local response, peer = extended(REQUEST)
+      assert.same({ 401, "Token" }, { response.status, response.headers["www-authenticate"] })
+      assert.equal(1011, (peer:closed()))
+      peer:close(1011)
+      peer:await_end()
+      assert.is_true(core.loop.clock() - before < 5)
+    end)
+
+    it("ends with the WebSocket, and forgets the policy that still thinks [E16]", function()
+      local gone, thinking
+      serve { policy = {
+        extended = function()
+          thinking = true
+          local _ <close> = setmetatable({}, { __close = function()
+            gone = true
+          end })
+          khp.sleep(60)
+        end,
+      } }
+      local peer = hand.khp_client(port)
+      peer:binary(REQUEST)
+      net.await(function()
+        return thinking
+      end)
+      peer:close(1001)
+      assert.equal(1001, (peer:closed()))
+      net.await(function()
+        return gone
+      end)
+    end)
+
+    it("closes in time whatever comes or does not come [E18]", function()
+      serve { limits = { opening = 0.2, extended = 0.2, close = 0.2 } }
+      for _, bytes in ipairs { "", "GET / HTTP/1.1\r\nX: " } do
+        local peer = hand.khp_client(port)
+        if bytes ~= "" then
+          peer:binary(bytes)
+          assert.equal(408, peer:extended().status)
+        end
+        assert.equal(1011, (peer:closed()))
+        peer:await_end() -- dropped, though the close was not answered
+      end
+      local peer = hand.client(port)
+      peer:write "GET / HTTP/1.1\r\n"
+      assert.equal(408, peer:http().status)
+      peer:await_end()
+    end)
+
+    it("holds no more than its limits allow, message by message and all together [E18 H11]", function()
+      serve { limits = { extended_message = 1000, line = 300, fields = 7, body = 100 } }
+      local function status(...)
+        local peer = hand.khp_client(port)
+        for _, bytes in ipairs { ... } do
+          peer:binary(bytes)
+        end
+        local response = peer:extended()
+        assert.equal(1000, (peer:closed()))
+        peer:abort()
+        return response.status, response.body
+      end
+      local texts = {}
+      local function limited(expected, ...)
+        local got, text = status(...)
+        assert.equal(expected, got)
+        assert.is_nil(texts[text], text)
+        texts[text] = true
+      end
+      limited(414, "GET /" .. ("x"):rep(400))
+      limited(431, "GET / HTTP/1.1\r\n" .. ("a: b\r\n"):rep(8) .. "\r\n")
+      limited(431, "GET / HTTP/1.1\r\na: " .. ("b"):rep(400))
+      limited(431, "GET / HTTP/1.1\r\n" .. ("a: " .. ("b"):rep(240) .. "\r\n"):rep(2),
+        ("a: " .. ("b"):rep(240) .. "\r\n"):rep(3))
+      limited(413, "POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n")
+      local peer = hand.khp_client(port)
+      peer:write("\130\254\3\233\0\0\0\0") -- a frame of 1,001 bytes: refused by its head
+      assert.equal(1009, (peer:closed()))
+    end)
+
+    it("accepts HTTP/1.0 and any 1.x, sends no 1xx to 1.0, and refuses 2.0 with 505 [H6]", function()
+      serve()
+      local response, peer = extended "GET / HTTP/1.0\r\n\r\n"
+      assert.equal(204, response.status)
+      peer:abort()
+      response, peer = extended "GET / HTTP/1.7\r\n\r\n"
+      assert.equal(101, response.status)
+      peer:abort()
+      response, peer = extended "GET / HTTP/2.0\r\n\r\n"
+      assert.equal(505, response.status)
+      assert.equal(1000, (peer:closed()))
+      peer = hand.khp_client(port)
+      peer:binary "GET / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+      peer:binary "hi"
+      assert.equal(204, peer:extended().status)
+    end)
+
+    it("asks for the body with 100, once, and meets no other expectation [H8]", function()
+      local body
+      serve { policy = {
+        extended = function(request)
+          body = request.body
+        end,
+      } }
+      local peer = hand.khp_client(port)
+      peer:binary "POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n"
+      assert.equal(100, peer:extended().status)
+      peer:text "he"
+      peer:binary "llo"
+      assert.equal(101, peer:extended().status)
+      assert.equal("hello", body)
+      local response
+      response, peer = extended "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"
+      assert.equal(101, response.status)
+      peer:abort()
+      response, peer = extended "GET / HTTP/1.1\r\nExpect: a-miracle\r\n\r\n"
+      assert.equal(417, response.status)
+      assert.equal(1000, (peer:closed()))
+    end)
+
+    it("closes with 1000 after a final answer, and drops who does not answer that [E19]", function()
+      serve {
+        limits = { close = 0.2 },
+        policy = {
+          extended = function(request)
+            if request.path == "/away" then
+              return redirect "ws://example.com/"
+            end
+            return reject(403, { body = "no", reason = "Not you" })
+          end,
+        },
+      }
+      local response, peer = extended "GET /away HTTP/1.1\r\n\r\n"
+      assert.same({ 302, "ws://example.com/" }, { response.status, response.headers.location })
+      assert.equal(1000, (peer:closed()))
+      peer:close(1000)
+      assert.equal("", peer:await_end())
+      response, peer = extended(REQUEST)
+      assert.same({ 403, "Not you", "no" }, { response.status, response.reason, response.body })
+      assert.equal(1000, (peer:closed()))
+      local before = core.loop.clock()
+      assert.equal("", peer:await_end()) -- without a word from us
+      assert.is_true(core.loop.clock() - before < 5)
+    end)
+  end)
+end)
