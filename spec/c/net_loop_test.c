@@ -295,6 +295,18 @@ static void starting_a_running_timer_moves_it(void **state) {
     khp_net_timer_stop(loop, &n.timer);
 }
 
+/* A host may have been busy elsewhere since the last step. */
+static void a_timer_counts_from_its_start(void **state) {
+    (void)state;
+    struct noted n = {.timer.fire = note};
+    settle();
+    (void)poll(NULL, 0, 60);
+    double begin = seconds_now();
+    khp_net_timer_start(loop, &n.timer, 40);
+    UNTIL(n.fired == 1);
+    assert_true(seconds_now() - begin >= 0.0385);
+}
+
 static void a_timer_too_far_away_never_fires(void **state) {
     (void)state;
     struct noted n = {.timer.fire = note};
@@ -470,6 +482,7 @@ int main(void) {
         BOTH(a_timer_of_zero_that_starts_itself_lets_the_loop_go_on),
         BOTH(a_timer_may_stop_one_that_is_due_as_well),
         BOTH(starting_a_running_timer_moves_it),
+        BOTH(a_timer_counts_from_its_start),
         BOTH(a_timer_too_far_away_never_fires),
         BOTH(freeing_stops_timers_without_firing),
         BOTH(a_host_drives_it_with_descriptor_and_timeout),
