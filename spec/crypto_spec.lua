@@ -12,6 +12,17 @@ describe("khp.crypto", function()
     assert.equal("HSmrc0sMlYUkAGmm5OPpG2HaGWk=", crypto.accept "x3JJHMbDL1EzLkh9GBhXDw==")
   end)
 
+  it("knows a Sec-WebSocket-Key [O2]", function()
+    assert.is_true(crypto.is_key "dGhlIHNhbXBsZSBub25jZQ==")
+    assert.is_true(crypto.is_key "+/+/+/+/+/+/+/+/+/+/+w==")
+    for _, key in ipairs {
+      "", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ===", "dGhlIHNhbXBsZSBub25jZ===",
+      "dGhlIHNhbXBsZSBub25jZWE=", "dGhlIHNhbXBsZSBub25jZWEh", "dGhl HNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j\0Q==", "====aGhlIHNhbXBsZSBub25j",
+    } do
+      assert.is_false(crypto.is_key(key), key)
+    end
+  end)
+
   it("computes digests [H9]", function()
     local vectors = {
       { "md5", "", "d41d8cd98f00b204e9800998ecf8427e" },

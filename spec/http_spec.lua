@@ -177,6 +177,18 @@ describe("khp.http", function()
       assert.has_error(function() http.parser("question") end)
       assert.has_error(function() http.parse_request(nil) end)
     end)
+
+    it("takes limits that were checked before [H11]", function()
+      local limits = http.limits { fields = 1, head = 60 }
+      assert.truthy(http.parse_request("GET / HTTP/1.1\r\nA: b\r\n\r\n", limits))
+      assert.equal("there are too many headers",
+        failure(http.parse_request("GET / HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n", limits)).message)
+      local parser = http.parser("request", limits)
+      assert.equal("the head is too long", failure(parser:head("GET /" .. ("x"):rep(60))).message)
+      assert.truthy(http.parse_request("GET / HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n", http.limits()))
+      assert.has_error(function() http.limits { heads = 1 } end, "unknown limit 'heads'")
+      assert.has_error(function() http.parser("request", parser) end)
+    end)
   end)
 
   describe("headers", function()
@@ -494,7 +506,10 @@ describe("khp.http", function()
       assert.equal("header names and values must be strings", response { status = 200, headers = { A = { {} } } })
       assert.equal("header names and values must be strings", response { status = 200, headers = { [2] = "x" } })
       assert.equal("header names and values must be strings", response { status = 200, headers = { { "A" } } })
-      assert.equal("a list of headers consists of { name, value }", response { status = 200, headers = { "A" } })
+      assert.equal("header names and values must be strings", response { status = 200, headers = { "A" } })
+      assert.equal("header names and values must be strings", response { status = 200, headers = { "A", "b", "C" } })
+      assert.equal("header names and values must be strings", response { status = 200, headers = { "A", {} } })
+      assert.equal("a list of headers consists of { name, value }", response { status = 200, headers = { { "A", "b" }, "C" } })
       assert.equal("body must be a string", response { status = 200, body = 5 })
       assert.equal("a response with this status has no body", response { status = 204, body = "x" })
       assert.equal("a response with this status has no body", response { status = 101, body = "x" })
@@ -506,6 +521,15 @@ describe("khp.http", function()
   end)
 
   describe("grammar", function()
+    it("knows what a Host header can have [O2]", function()
+      for _, value in ipairs { "", "a", "example.org:80", "[::1]:8080", "127.0.0.1", "a_b~c-d" } do
+        assert.is_true(http.is_host(value), value)
+      end
+      for _, value in ipairs { "a b", "a,b", "a/b", "a+b", "u@a", "a\0", "\228" } do
+        assert.is_false(http.is_host(value), value)
+      end
+    end)
+
     it("knows tokens [H3]", function()
       assert.is_true(http.is_token "x-kaazing!")
       for _, value in ipairs { "", "a b", "a/b", "\228", "a\0" } do assert.is_false(http.is_token(value)) end

@@ -4,17 +4,17 @@
  */
 #include "http/text.h"
 
-#include <string.h>
-
-/* B: blank, O: from 0x80, V: visible, S: slash, T: token, N: token but no URI, L: token68, D:
- * digit, X: a to f. */
+/* B: blank, O: from 0x80, V: visible, C: colon and brackets, S: slash, T: token, N: token but no
+ * URI, P: plus, L: letter and the like, D: digit, X: a to f. */
 #define B KHP_HTTP_TEXT
 #define O (KHP_HTTP_TEXT | KHP_HTTP_URI)
 #define V (O | KHP_HTTP_VISIBLE)
+#define C (V | KHP_HTTP_HOST)
 #define S (V | KHP_HTTP_TOKEN68)
 #define T (V | KHP_HTTP_TOKEN)
 #define N (KHP_HTTP_TEXT | KHP_HTTP_VISIBLE | KHP_HTTP_TOKEN)
-#define L (T | KHP_HTTP_TOKEN68)
+#define P (T | KHP_HTTP_TOKEN68)
+#define L (P | KHP_HTTP_HOST)
 #define D (L | KHP_HTTP_DIGIT | KHP_HTTP_HEX)
 #define X (L | KHP_HTTP_HEX)
 
@@ -22,10 +22,10 @@
 const uint8_t khp_http_classes[256] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, B, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    B, T, V, N, T, T, T, T, V, V, T, L, V, L, L, S, /*   ! " # $ % & ' ( ) * + , - . / */
-    D, D, D, D, D, D, D, D, D, D, V, V, V, V, V, V, /* 0 1 2 3 4 5 6 7 8 9 : ; < = > ? */
+    B, T, V, N, T, T, T, T, V, V, T, P, V, L, L, S, /*   ! " # $ % & ' ( ) * + , - . / */
+    D, D, D, D, D, D, D, D, D, D, C, V, V, V, V, V, /* 0 1 2 3 4 5 6 7 8 9 : ; < = > ? */
     V, X, X, X, X, X, X, L, L, L, L, L, L, L, L, L, /* @ A B C D E F G H I J K L M N O */
-    L, L, L, L, L, L, L, L, L, L, L, V, V, V, T, L, /* P Q R S T U V W X Y Z [ \ ] ^ _ */
+    L, L, L, L, L, L, L, L, L, L, L, C, V, C, T, L, /* P Q R S T U V W X Y Z [ \ ] ^ _ */
     T, X, X, X, X, X, X, L, L, L, L, L, L, L, L, L, /* ` a b c d e f g h i j k l m n o */
     L, L, L, L, L, L, L, L, L, L, L, V, T, V, L, 0, /* p q r s t u v w x y z { | } ~   */
     O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
@@ -47,11 +47,9 @@ bool khp_http_all(const char *at, size_t n, unsigned classes) {
     return n > 0;
 }
 
-bool khp_http_equals(struct khp_http_slice slice, const char *word) {
-    if (slice.size != strlen(word))
-        return false;
-    for (size_t i = 0; i < slice.size; i++) {
-        if (khp_http_lower(slice.at[i]) != khp_http_lower(word[i]))
+bool khp_http_same(const char *a, const char *b, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (khp_http_lower(a[i]) != khp_http_lower(b[i]))
             return false;
     }
     return true;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Borrowed bytes, not terminated. */
 struct khp_http_slice {
@@ -23,7 +24,8 @@ enum {
     KHP_HTTP_HEX = 16,
     KHP_HTTP_TOKEN68 = 32, /* what a token68 (RFC 7235 2.1) is made of, "=" apart */
     KHP_HTTP_URI =
-        64 /* what request targets consist of: no blanks, no "#"; bytes from 0x80 are seen there */
+        64, /* what request targets consist of: no blanks, no "#"; bytes from 0x80 are seen there */
+    KHP_HTTP_HOST = 128 /* names, addresses, a port: letters, digits, "-._~:[]" */
 };
 
 extern const uint8_t khp_http_classes[256];
@@ -43,8 +45,13 @@ static inline char khp_http_lower(char c) {
 /* Is it one or more characters, all of one of the classes? */
 bool khp_http_all(const char *at, size_t n, unsigned classes);
 
+/* Do n bytes read the same, in any case? */
+bool khp_http_same(const char *a, const char *b, size_t n);
+
 /* Does the slice read as the terminated word, in any case? */
-bool khp_http_equals(struct khp_http_slice slice, const char *word);
+static inline bool khp_http_equals(struct khp_http_slice slice, const char *word) {
+    return slice.size == strlen(word) && khp_http_same(slice.at, word, slice.size);
+}
 
 /* The slice without the blanks around it. */
 struct khp_http_slice khp_http_trim(struct khp_http_slice slice);

@@ -44,14 +44,38 @@ static const EVP_MD *check_digest(lua_State *L, int index) {
     return digest;
 }
 
+/* Upvalue 1 of crypto_accept: the state's SHA-1. */
 static int crypto_accept(lua_State *L) {
+    struct khp_ws_sha1 *sha1 = lua_touserdata(L, lua_upvalueindex(1));
     size_t n;
     const char *key = luaL_checklstring(L, 1, &n);
     char accept[KHP_WS_ACCEPT_SIZE];
-    if (!khp_ws_accept(key, n, accept)) {
+    if (!khp_ws_accept(sha1, key, n, accept)) {
         return openssl_failed(L, "SHA-1");
     }
     lua_pushlstring(L, accept, sizeof accept);
+    return 1;
+}
+
+static int sha1__gc(lua_State *L) {
+    khp_ws_sha1_free(lua_touserdata(L, 1));
+    return 0;
+}
+
+static void push_accept(lua_State *L) {
+    struct khp_ws_sha1 *sha1 = lua_newuserdatauv(L, sizeof *sha1, 0);
+    *sha1 = (struct khp_ws_sha1){0};
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, sha1__gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_pushcclosure(L, crypto_accept, 1);
+}
+
+static int crypto_is_key(lua_State *L) {
+    size_t n;
+    const char *key = luaL_checklstring(L, 1, &n);
+    lua_pushboolean(L, khp_ws_is_key(key, n));
     return 1;
 }
 
@@ -196,7 +220,7 @@ static int crypto_crypt(lua_State *L) {
 
 int lkhp_open_crypto(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"accept", crypto_accept},
+        {"is_key", crypto_is_key},
         {"random", crypto_random},
         {"digest", crypto_digest},
         {"hmac", crypto_hmac},
@@ -210,5 +234,7 @@ int lkhp_open_crypto(lua_State *L) {
         {NULL, NULL},
     };
     luaL_newlib(L, functions);
+    push_accept(L);
+    lua_setfield(L, -2, "accept");
     return 1;
 }

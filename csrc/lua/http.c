@@ -15,9 +15,10 @@ int lkhp_open_http(lua_State *L) {
     int upvalues = lua_gettop(L) + 1;
     lkhp_http_push_headers_upvalues(L);
     lkhp_http_push_parser_metatable(L);
+    lkhp_http_push_limits_metatable(L);
     lua_newtable(L);
     set_functions(L, lkhp_http_parser_methods, upvalues);
-    lua_setfield(L, -2, "__index");
+    lua_setfield(L, -3, "__index");
 
     lua_newtable(L);
     set_functions(L, lkhp_http_headers_functions, upvalues);
@@ -25,6 +26,8 @@ int lkhp_open_http(lua_State *L) {
     set_functions(L, lkhp_http_parser_functions, upvalues);
     set_functions(L, lkhp_http_write_functions, upvalues);
     set_functions(L, lkhp_http_grammar_functions, upvalues);
+    lkhp_http_push_date(L);
+    lua_setfield(L, -2, "date");
     lua_replace(L, upvalues);
     lua_settop(L, upvalues);
     return 1;

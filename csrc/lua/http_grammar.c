@@ -66,6 +66,13 @@ static int is_token(lua_State *L) {
     return 1;
 }
 
+/* http.is_host(value) → boolean: nothing in it that a Host header cannot have (RFC 3986 3.2.2) */
+static int is_host(lua_State *L) {
+    struct khp_http_slice value = check_slice(L, 1);
+    lua_pushboolean(L, value.size == 0 || khp_http_all(value.at, value.size, KHP_HTTP_HOST));
+    return 1;
+}
+
 /* http.tokens(value) → array | nil, message */
 static int tokens(lua_State *L) {
     struct khp_http_cursor cursor = khp_http_cursor(check_slice(L, 1));
@@ -158,10 +165,27 @@ static int unquote(lua_State *L) {
     return 1;
 }
 
+/* Many responses are written in a second, with one date. Upvalues: the second and its date. */
+static int date_of_now(lua_State *L) {
+    lua_Integer now = (lua_Integer)time(NULL);
+    if (now != lua_tointeger(L, lua_upvalueindex(1))) {
+        char out[KHP_HTTP_DATE_SIZE];
+        luaL_argcheck(L, khp_http_date_write(now, out), 1, "the year is not from 0 to 9999");
+        lua_pushlstring(L, out, sizeof out);
+        lua_replace(L, lua_upvalueindex(2));
+        lua_pushinteger(L, now);
+        lua_replace(L, lua_upvalueindex(1));
+    }
+    lua_pushvalue(L, lua_upvalueindex(2));
+    return 1;
+}
+
 /* http.date([seconds]) → RFC 1123 date */
 static int date(lua_State *L) {
     char out[KHP_HTTP_DATE_SIZE];
-    lua_Number seconds = luaL_optnumber(L, 1, (lua_Number)time(NULL));
+    if (lua_isnoneornil(L, 1))
+        return date_of_now(L);
+    lua_Number seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, seconds > -1e15 && seconds < 1e15, 1, "seconds out of range");
     int64_t whole = (int64_t)seconds;
     if ((lua_Number)whole > seconds) /* the second that a fraction belongs to began before it */
@@ -169,6 +193,12 @@ static int date(lua_State *L) {
     luaL_argcheck(L, khp_http_date_write(whole, out), 1, "the year is not from 0 to 9999");
     lua_pushlstring(L, out, sizeof out);
     return 1;
+}
+
+void lkhp_http_push_date(lua_State *L) {
+    lua_pushnil(L);
+    lua_pushnil(L);
+    lua_pushcclosure(L, date, 2);
 }
 
 /* http.parse_date(text) → seconds | nil */
@@ -188,13 +218,9 @@ static int reason(lua_State *L) {
     return 1;
 }
 
-const luaL_Reg lkhp_http_grammar_functions[] = {{"is_token", is_token},
-                                                {"tokens", tokens},
-                                                {"extensions", extensions},
-                                                {"challenges", challenges},
-                                                {"quote", quote},
-                                                {"unquote", unquote},
-                                                {"date", date},
-                                                {"reason", reason},
-                                                {"parse_date", parse_date},
-                                                {NULL, NULL}};
+const luaL_Reg lkhp_http_grammar_functions[] = {
+    {"is_token", is_token},     {"is_host", is_host},
+    {"tokens", tokens},         {"extensions", extensions},
+    {"challenges", challenges}, {"quote", quote},
+    {"unquote", unquote},       {"reason", reason},
+    {"parse_date", parse_date}, {NULL, NULL}};

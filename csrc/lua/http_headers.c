@@ -128,14 +128,6 @@ void lkhp_http_push_headers(lua_State *L, const struct khp_http_head *head, cons
     lua_setmetatable(L, table);
 }
 
-bool lkhp_http_is_headers(lua_State *L, int index) {
-    if (!lua_getmetatable(L, index))
-        return false;
-    bool same = lua_rawequal(L, -1, LKHP_HTTP_HEADERS) != 0;
-    lua_pop(L, 1);
-    return same;
-}
-
 /* headers[name], where name is not there as it is written. */
 static int headers_index(lua_State *L) {
     size_t n;

@@ -22,7 +22,7 @@ static void set_version(lua_State *L, const struct khp_http_head *head) {
 }
 
 static void push_request(lua_State *L, const struct khp_http_head *head, const char *bytes) {
-    lua_createtable(L, 0, 8);
+    lua_createtable(L, 0, 16); /* both handshakes add what they have read out of the headers */
     set_range(L, bytes, head->method, "method");
     lua_pushlstring(L, bytes + head->target.at, head->target.size);
     if (head->path.size == head->target.size) {
@@ -80,6 +80,15 @@ static lua_Integer check_limit(lua_State *L, const char *name, lua_Integer least
 
 void lkhp_http_check_limits(lua_State *L, int arg, struct khp_http_limits *limits) {
     enum { LARGE = 1 << 30, MANY = 1 << 16 };
+    const struct khp_http_limits *checked = lua_touserdata(L, arg);
+    if (checked != NULL && lua_getmetatable(L, arg)) {
+        bool is_limits = lua_rawequal(L, -1, LKHP_HTTP_LIMITS) != 0;
+        lua_pop(L, 1);
+        if (is_limits) {
+            *limits = *checked;
+            return;
+        }
+    }
     *limits = (struct khp_http_limits)KHP_HTTP_LIMITS_DEFAULT;
     if (lua_isnoneornil(L, arg))
         return;
@@ -101,6 +110,25 @@ void lkhp_http_check_limits(lua_State *L, int arg, struct khp_http_limits *limit
             luaL_error(L, "unknown limit '%s'", luaL_tolstring(L, -2, NULL));
         lua_pop(L, 1);
     }
+}
+
+/* http.limits([limits]) → the same, checked, to be given wherever limits are */
+static int limits_new(lua_State *L) {
+    struct khp_http_limits limits;
+    lkhp_http_check_limits(L, 1, &limits);
+    struct khp_http_limits *checked = lua_newuserdatauv(L, sizeof *checked, 0);
+    *checked = limits;
+    lua_pushvalue(L, LKHP_HTTP_LIMITS);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+void lkhp_http_push_limits_metatable(lua_State *L) {
+    lua_newtable(L);
+    lua_pushliteral(L, "khp.http.limits");
+    lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
 }
 
 /* Pushes the body that begins at `at`. DONE: *at follows it. Else pushes nothing. */
@@ -171,5 +199,7 @@ static int parse_response(lua_State *L) {
     return parse(L, KHP_HTTP_RESPONSE);
 }
 
-const luaL_Reg lkhp_http_message_functions[] = {
-    {"parse_request", parse_request}, {"parse_response", parse_response}, {NULL, NULL}};
+const luaL_Reg lkhp_http_message_functions[] = {{"limits", limits_new},
+                                                {"parse_request", parse_request},
+                                                {"parse_response", parse_response},
+                                                {NULL, NULL}};

@@ -49,10 +49,12 @@ static bool check_length(struct output *output, struct khp_http_slice value) {
 
 /* Writes the field whose name and value are at these indices; the value may be a number. */
 static bool write_field(lua_State *L, struct output *output, int name_index, int value_index) {
-    if (lua_type(L, name_index) != LUA_TSTRING || !lua_isstring(L, value_index))
+    struct khp_http_slice name = {NULL, 0}, value;
+    if (lua_type(L, name_index) == LUA_TSTRING)
+        name.at = lua_tolstring(L, name_index, &name.size);
+    value.at = lua_tolstring(L, value_index, &value.size);
+    if (name.at == NULL || value.at == NULL)
         return refuse(output, "header names and values must be strings");
-    lua_tostring(L, value_index);
-    struct khp_http_slice name = slice_at(L, name_index), value = slice_at(L, value_index);
     if (khp_http_equals(name, "Content-Length") && !check_length(output, value))
         return false;
     if (khp_http_equals(name, "Transfer-Encoding"))
@@ -65,7 +67,7 @@ static bool write_field(lua_State *L, struct output *output, int name_index, int
     return false;
 }
 
-/* A headers object. */
+/* A headers object, or a list of name, value, name, value … */
 static bool write_flat(lua_State *L, struct output *output) {
     for (lua_Integer i = 1; lua_rawgeti(L, HEADERS, i) != LUA_TNIL; i += 2) {
         lua_rawgeti(L, HEADERS, i + 1);
@@ -137,11 +139,11 @@ static bool write_fields(lua_State *L, struct output *output) {
         return true;
     if (!lua_istable(L, HEADERS))
         return refuse(output, "headers must be a table");
-    if (lkhp_http_is_headers(L, HEADERS))
-        return write_flat(L, output);
-    bool is_list = lua_rawgeti(L, HEADERS, 1) != LUA_TNIL;
+    int first = lua_rawgeti(L, HEADERS, 1);
     lua_pop(L, 1);
-    return is_list ? write_list(L, output) : write_map(L, output);
+    if (first == LUA_TSTRING)
+        return write_flat(L, output);
+    return first != LUA_TNIL ? write_list(L, output) : write_map(L, output);
 }
 
 /* The string at index, or the fallback, if there is one, where nothing is. */

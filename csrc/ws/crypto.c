@@ -1,6 +1,6 @@
 /*
  * The accept key (RFC 6455 4.2.2) and mask keys (5.3), from OpenSSL. Knows no connection and keeps
- * no state of its own: the pool of random bytes belongs to the caller.
+ * no state of its own: the digest and the pool of random bytes belong to the caller.
  */
 #include "ws/crypto.h"
 
@@ -18,15 +18,48 @@ struct khp_ws_random_pool {
 
 static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-bool khp_ws_accept(const char *key, size_t n, char out[KHP_WS_ACCEPT_SIZE]) {
+static bool is_base64(char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+}
+
+bool khp_ws_is_key(const char *key, size_t n) {
+    enum { DIGITS = 22, SIZE = 24 };
+    if (n != SIZE || key[DIGITS] != '=' || key[DIGITS + 1] != '=') {
+        return false;
+    }
+    for (size_t i = 0; i < DIGITS; i++) {
+        if (!is_base64(key[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool look_up(struct khp_ws_sha1 *sha1) {
+    if (sha1->digest == NULL) {
+        sha1->digest = EVP_MD_fetch(NULL, "SHA1", NULL);
+    }
+    if (sha1->context == NULL) {
+        sha1->context = EVP_MD_CTX_new();
+    }
+    return sha1->digest != NULL && sha1->context != NULL;
+}
+
+void khp_ws_sha1_free(struct khp_ws_sha1 *sha1) {
+    EVP_MD_CTX_free(sha1->context);
+    EVP_MD_free(sha1->digest);
+    *sha1 = (struct khp_ws_sha1){0};
+}
+
+bool khp_ws_accept(struct khp_ws_sha1 *sha1, const char *key, size_t n,
+                   char out[KHP_WS_ACCEPT_SIZE]) {
     unsigned char hash[EVP_MAX_MD_SIZE];
     unsigned size = 0;
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool hashed = context != NULL && EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
-                  EVP_DigestUpdate(context, key, n) == 1 &&
-                  EVP_DigestUpdate(context, guid, sizeof guid - 1) == 1 &&
-                  EVP_DigestFinal_ex(context, hash, &size) == 1;
-    EVP_MD_CTX_free(context);
+    bool hashed = look_up(sha1) && EVP_DigestInit_ex(sha1->context, sha1->digest, NULL) == 1 &&
+                  EVP_DigestUpdate(sha1->context, key, n) == 1 &&
+                  EVP_DigestUpdate(sha1->context, guid, sizeof guid - 1) == 1 &&
+                  EVP_DigestFinal_ex(sha1->context, hash, &size) == 1;
     if (!hashed) {
         return false;
     }

@@ -10,9 +10,21 @@
 
 enum { KHP_WS_ACCEPT_SIZE = 28 };
 
+/* SHA-1, looked up in OpenSSL once: that takes longer than to hash a key. Zero-initialise, free at
+ * the end. */
+struct khp_ws_sha1 {
+    struct evp_md_st *digest; /* both NULL until the first key */
+    struct evp_md_ctx_st *context;
+};
+void khp_ws_sha1_free(struct khp_ws_sha1 *sha1);
+
+/* Is this 16 bytes in Base64 (RFC 6455 4.2.1)? */
+bool khp_ws_is_key(const char *key, size_t n);
+
 /* Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2); out is not terminated. false:
  * OpenSSL failed. */
-bool khp_ws_accept(const char *key, size_t n, char out[KHP_WS_ACCEPT_SIZE]);
+bool khp_ws_accept(struct khp_ws_sha1 *sha1, const char *key, size_t n,
+                   char out[KHP_WS_ACCEPT_SIZE]);
 
 /*
  * A buffered CSPRNG: one call to OpenSSL for hundreds of keys. Zero-initialise, free at the end.

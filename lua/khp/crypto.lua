@@ -4,6 +4,7 @@
 
 ---@class khp.crypto
 ---@field accept fun(key: string): string  Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2)
+---@field is_key fun(key: string): boolean  is it 16 bytes in Base64, as a Sec-WebSocket-Key (RFC 6455 4.2.1)?
 ---@field random fun(n: integer): string  n unpredictable bytes, at most 1 MiB
 ---@field digest fun(name: string, bytes: string): string  raw; "md5" "sha1" "sha256" "sha512-256" …
 ---@field hmac fun(name: string, key: string, bytes: string): string  raw (RFC 2104)

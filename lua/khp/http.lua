@@ -33,10 +33,11 @@
 ---@field status integer
 ---@field reason string may be ""
 
----What can be written as headers: a headers object, a list of { name, value }, or a map of name to value or array of
----values, which goes out sorted by name.
+---What can be written as headers: a headers object, a list of name, value, name, value …, or of { name, value }, or a
+---map of name to value or array of values, which goes out sorted by name.
 ---@alias khp.http.writable_headers
 ---| khp.http.headers
+---| (string|number)[]
 ---| [string, string|number][]
 ---| table<string, string|number|(string|number)[]>
 
@@ -80,6 +81,8 @@
 ---@field parameters khp.http.parameters names in lower case
 
 ---@class khp.http
+---The same limits, checked: wherever limits are taken these cost nothing more.
+---@field limits fun(limits?: khp.http.limits): userdata
 ---@field parser fun(kind: "request"|"response", limits?: khp.http.limits): khp.http.parser
 ---The message with its body, and the bytes after it. nil alone: it is not all there.
 ---@field parse_request fun(bytes: string, limits?: khp.http.limits): khp.http.request?, string?, string?, table?
@@ -91,6 +94,7 @@
 ---@field values fun(headers: khp.http.headers, name: string): string[] the separate values of a header
 ---@field reason fun(status: integer): string the standard phrase, or ""
 ---@field is_token fun(value: any): boolean
+---@field is_host fun(value: string): boolean can it be the value of a Host header, or be empty?
 ---@field tokens fun(value: string): string[]?, string? empty elements do not count, so the array may be empty
 ---@field extensions fun(value: string): khp.http.extension[]?, string? RFC 6455 9.1; the array may be empty
 ---@field challenges fun(value: string): khp.http.challenge[]?, string? of WWW-Authenticate, Proxy-Authenticate

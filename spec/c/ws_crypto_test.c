@@ -24,10 +24,28 @@ static void computes_the_accept_key(void **state) {
         {"x3JJHMbDL1EzLkh9GBhXDw==", "HSmrc0sMlYUkAGmm5OPpG2HaGWk="},
         {"", "Kfh9QIsMVZcl6xEPYxPHzW8SZ8w="},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char out[KHP_WS_ACCEPT_SIZE];
-        assert_true(khp_ws_accept(cases[i].key, strlen(cases[i].key), out));
-        assert_memory_equal(out, cases[i].accept, sizeof out);
+    struct khp_ws_sha1 sha1 = {0};
+    for (int round = 0; round < 2; round++) { /* freed, it begins anew */
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            char out[KHP_WS_ACCEPT_SIZE];
+            assert_true(khp_ws_accept(&sha1, cases[i].key, strlen(cases[i].key), out));
+            assert_memory_equal(out, cases[i].accept, sizeof out);
+        }
+        khp_ws_sha1_free(&sha1);
+    }
+}
+
+static void knows_a_key(void **state) {
+    (void)state;
+    static const char good[] = "dGhlIHNhbXBsZSBub25jZQ==";
+    char bad[sizeof good];
+    assert_true(khp_ws_is_key(good, sizeof good - 1));
+    assert_false(khp_ws_is_key(good, sizeof good - 2));
+    assert_false(khp_ws_is_key("", 0));
+    for (size_t i = 0; i < sizeof good - 1; i++) {
+        memcpy(bad, good, sizeof good);
+        bad[i] = '-';
+        assert_false(khp_ws_is_key(bad, sizeof bad - 1));
     }
 }
 
@@ -92,6 +110,7 @@ static void may_be_freed_unused_and_used_again(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(computes_the_accept_key),
+        cmocka_unit_test(knows_a_key),
         cmocka_unit_test(draws_keys_that_differ),
         cmocka_unit_test(draws_afresh_in_a_child_of_fork),
         cmocka_unit_test(may_be_freed_unused_and_used_again),
