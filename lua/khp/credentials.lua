@@ -149,17 +149,18 @@ local secret = { authorization = true, cookie = true, ["proxy-authorization"] = 
 --- The headers of an opening request to this place: what is secret goes to the first origin alone.
 ---@param target khp.Uri
 ---@param authorization string? instead of one among the user's headers
----@return table list of { name, value }
+---@return string[] name, value, name, value …
 function methods:headers(target, authorization)
   local list, same = {}, uri.same_origin(self.home, target)
-  for _, field in ipairs(self.fields) do
-    local name = field[1]:lower()
-    if (same or not secret[name]) and not (authorization and name == "authorization") then
-      list[#list + 1] = field
+  for i = 1, #self.fields, 2 do
+    local name, value = self.fields[i], self.fields[i + 1]
+    local known = name:lower()
+    if (same or not secret[known]) and not (authorization and known == "authorization") then
+      common.append(list, name, value)
     end
   end
   if authorization then
-    list[#list + 1] = { "Authorization", authorization }
+    common.append(list, "Authorization", authorization)
   end
   return list
 end

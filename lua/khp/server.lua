@@ -187,15 +187,7 @@ end
 local function begin_extended(self, state, result)
   local owner = state.server
   state.step = "extended"
-  state.machine = extended.new {
-    opening = result.request,
-    accept = result.accept,
-    opening_extensions = result.extensions,
-    limits = owner.limits,
-    now = loop.now(),
-    timeout = owner.limits.extended,
-    server = owner.server_header,
-  }
+  state.machine = extended.new(owner.extended, result, loop.now())
   schedule(self, state.machine)
   conn.on_message(self, extended_message)
 end
@@ -288,12 +280,7 @@ local function begin(owner, self)
     server = owner,
     policy = owner.policy,
     step = "opening",
-    machine = opening.new {
-      limits = owner.limits,
-      now = loop.now(),
-      timeout = owner.limits.opening,
-      server = owner.server_header,
-    },
+    machine = opening.new(owner.opening, loop.now()),
   }
   owner.live[self] = true
   conn.state(self, state)
@@ -325,14 +312,16 @@ end
 ---@return table? detail
 function server.listen(given)
   local checked = options.check(declaration, given, 2)
+  local bounds = limits.resolve(checked.limits, 2)
   local owner = setmetatable({
-    limits = limits.resolve(checked.limits, 2),
+    limits = bounds,
+    opening = opening.settings { limits = bounds, server = checked.server_header },
+    extended = extended.settings { limits = bounds, server = checked.server_header },
     protocols = checked.protocols,
     world = world.new(),
     policy = {},
     policy_source = checked.policy,
     policy_name = type(checked.policy) == "string" and checked.policy or "(table)",
-    server_header = checked.server_header,
     trace = checked.trace,
     on_open = checked.on_open,
     handlers = { on_message = checked.on_message, on_close = checked.on_close, on_drain = checked.on_drain },

@@ -8,18 +8,25 @@ local server = require "khp.extended.server"
 local ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 local REQUEST = "GET /echo HTTP/1.1\r\n\r\n"
 
-local function new(options)
-  local given = {
-    opening = { protocols = { "x-kaazing-handshake", "chat" }, headers = {} },
+local function after_opening(extensions)
+  return {
+    request = { protocols = { "x-kaazing-handshake", "chat" }, headers = {} },
     accept = ACCEPT,
-    server = false,
-    date = false,
-    now = 100,
+    extensions = extensions,
   }
+end
+
+-- A machine with these settings; besides, `opening_extensions` were negotiated in the opening.
+local function new(options)
+  local given, negotiated = { server = false, date = false }, nil
   for name, value in pairs(options or {}) do
-    given[name] = value
+    if name == "opening_extensions" then
+      negotiated = value
+    else
+      given[name] = value
+    end
   end
-  return server.new(given)
+  return server.new(server.settings(given), after_opening(negotiated), 100)
 end
 
 local function events(machine)
@@ -275,7 +282,7 @@ describe("khp.extended.server", function()
   end)
 
   it("has no deadline without a clock, and the limit's own by default [E18]", function()
-    assert.is_nil(server.new({ opening = {}, accept = ACCEPT }):deadline())
+    assert.is_nil(server.new(server.settings(), after_opening()):deadline())
     assert.equal(115, new():deadline())
     assert.equal(107, new({ limits = { extended = 7 } }):deadline())
   end)
@@ -501,15 +508,11 @@ describe("khp.extended.server", function()
 
   it("throws for wrong options", function()
     for _, wrong in ipairs {
-      {}, { opening = {} }, { opening = {}, accept = 1 }, { opening = {}, accept = "", limit = {} },
-      { opening = {}, accept = "", now = "0" }, { opening = {}, accept = "", limits = { attempts = 0 } },
+      7, { limit = {} }, { timeout = "0" }, { limits = { attempts = 0 } }, { server = 5 }, { date = "today" },
     } do
       assert.has_error(function()
-        server.new(wrong)
+        server.settings(wrong)
       end)
     end
-    assert.has_error(function()
-      server.new(7)
-    end)
   end)
 end)

@@ -133,7 +133,7 @@ describe("the request", function()
 
   it("is one that our server takes", function()
     local machine, request = new { khp = true, protocols = { "a" }, extensions = { "x-a; b" } }
-    local peer = server.new()
+    local peer = server.new(server.settings())
     peer:feed(request)
     assert.equal("request", (peer:poll()))
     assert.is_true(peer:accept { protocol = "x-kaazing-handshake", extensions = { "x-a" } })

@@ -28,14 +28,18 @@ local function opening(changes, more, start)
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
+-- A machine with these settings, and perhaps `now`.
 local function new(options)
-  options = options or {}
-  if options.date == nil then
-    options.date = function()
+  local given = {
+    date = function()
       return "Sun, 22 Nov 2026 08:00:00 GMT"
-    end
+    end,
+  }
+  for name, value in pairs(options or {}) do
+    given[name] = value
   end
-  return server.new(options)
+  given.now = nil
+  return server.new(server.settings(given), options and options.now)
 end
 
 -- Answers the question of a request, when it comes, with this method.
@@ -603,17 +607,39 @@ describe("the end of the stream", function()
   end)
 end)
 
-describe("server.new", function()
+describe("server.settings", function()
+  it("serve many machines, whose bytes do not mix [O2]", function()
+    local settings, machines, waiting = server.settings(), {}, {}
+    for i = 1, 5 do
+      machines[i] = server.new(settings)
+      waiting[i] = opening({ Host = "host" .. i }, nil, "GET /" .. i .. " HTTP/1.1")
+    end
+    for cut = 1, #waiting[1] do -- all in turn, byte by byte, and the last ones at once
+      for i = 1, 5 do
+        machines[i]:feed(waiting[i]:sub(cut, cut))
+      end
+      if cut % 20 == 0 then
+        local other = server.new(settings)
+        other:feed(cut % 40 == 0 and "garbage\r\n\r\n" or opening())
+        assert.equal(cut % 40 == 0 and "send" or "request", (other:poll()))
+      end
+    end
+    for i = 1, 5 do
+      local _, request = machines[i]:poll()
+      assert.equal("/" .. i .. " host" .. i, request.path .. " " .. request.host)
+    end
+  end)
+
   it("throws at the caller's line for options that it does not know", function()
     local ok, message = pcall(function()
-      local machine = server.new { timout = 1 }
-      return machine
+      local settings = server.settings { timout = 1 }
+      return settings
     end)
     assert.is_false(ok)
     assert.matches("server_spec.lua:%d+: khp.opening.server: unknown option 'timout', did you mean", message)
     ok, message = pcall(function()
-      local machine = server.new { limits = { head = 1 } }
-      return machine
+      local settings = server.settings { limits = { head = 1 } }
+      return settings
     end)
     assert.is_false(ok)
     assert.matches("server_spec.lua:%d+: limits: unknown option 'head'", message)

@@ -7,23 +7,27 @@ local http = require "khp.http"
 local assembly = {}
 
 local find, match = string.find, string.match
-local setmetatable = setmetatable
-
 local whole = { request = http.parse_request, response = http.parse_response }
 
--- The limits of the codec, made once for each table of limits that machines are given.
-local made = setmetatable({}, { __mode = "k" })
+---@class khp.extended.Reader  how the messages of one side are read
+---@field kind "request"|"response"
+---@field parse fun(bytes: string, limits: userdata): table?, string?, string?, table?
+---@field limits userdata the codec's
+---@field most integer bytes of one message
 
---- The limits of the codec for messages of the extended handshake.
+--- Can be shared by any number of machines.
+---@param kind "request"|"response"
 ---@param limits table as khp.limits resolves them
----@return table
-function assembly.limits(limits)
-  local found = made[limits]
-  if not found then
-    found = { head = limits.extended_message, line = limits.line, fields = limits.fields, body = limits.body }
-    made[limits] = found
-  end
-  return found
+---@return khp.extended.Reader
+function assembly.reader(kind, limits)
+  return {
+    kind = kind,
+    parse = whole[kind],
+    limits = http.limits {
+      head = limits.extended_message, line = limits.line, fields = limits.fields, body = limits.body,
+    },
+    most = limits.extended_message,
+  }
 end
 
 -- Can a request begin like this? Asked while its first line is incomplete: "Hello" has to be refused at once (KHP
@@ -42,12 +46,12 @@ local function judge(self, bytes)
   return nil
 end
 
-local function too_long(limits)
-  return nil, "an HTTP message of more than " .. limits.extended_message .. " bytes", "ELIMIT", { status = 413 }
+local function too_long(most)
+  return nil, "an HTTP message of more than " .. most .. " bytes", "ELIMIT", { status = 413 }
 end
 
 -- Goes on with a message that did not come in one piece.
-local function continue(self, limits, bytes)
+local function continue(self, most, bytes)
   local parser, head = self.parser, self.head
   local body, message, code, detail
   self.size = self.size + #bytes
@@ -64,20 +68,20 @@ local function continue(self, limits, bytes)
   body, message, code, detail = parser:body(bytes)
   if body then
     local rest = parser:rest()
-    if self.size - #rest > limits.extended_message then
-      return too_long(limits)
+    if self.size - #rest > most then
+      return too_long(most)
     end
     return head, rest
   elseif message then
     return nil, message, code, detail
-  elseif self.size > limits.extended_message then
-    return too_long(limits)
+  elseif self.size > most then
+    return too_long(most)
   end
   return nil
 end
 
---- Reads the bytes of one WebSocket message on behalf of a machine, which has `kind` ("request" or "response") and
---- `limits`. While a message is incomplete it stands in `machine.assembly`, whose `head` is the message table as
+--- Reads the bytes of one WebSocket message on behalf of a machine, which has a `reader`. While a message is
+--- incomplete it stands in `machine.assembly`, whose `head` is the message table as
 --- soon as the head is complete.
 ---@param machine table
 ---@param bytes string
@@ -85,19 +89,19 @@ end
 ---@return string? rest what follows the message, or what is wrong with it
 ---@return string? code, table? detail
 function assembly.read(machine, bytes)
-  local limits, self = machine.limits, machine.assembly
+  local reader, self = machine.reader, machine.assembly
+  local most = reader.most
   if self then
-    local message, rest, code, detail = continue(self, limits, bytes)
+    local message, rest, code, detail = continue(self, most, bytes)
     if message or rest then
       machine.assembly = nil
     end
     return message, rest, code, detail
   end
-  local kind, codec_limits = machine.kind, assembly.limits(limits)
-  local message, rest, code, detail = whole[kind](bytes, codec_limits)
+  local message, rest, code, detail = reader.parse(bytes, reader.limits)
   if message then
-    if #bytes - #rest > limits.extended_message then
-      return too_long(limits)
+    if #bytes - #rest > most then
+      return too_long(most)
     end
     return message, rest
   elseif rest then
@@ -106,13 +110,13 @@ function assembly.read(machine, bytes)
     return nil
   end
   self = {
-    parser = http.parser(kind, codec_limits),
+    parser = http.parser(reader.kind, reader.limits),
     head = nil,
-    prefix = kind == "request" and "" or nil, -- until it has been judged
+    prefix = reader.kind == "request" and "" or nil, -- until it has been judged
     size = 0,
   }
   machine.assembly = self
-  message, rest, code, detail = continue(self, limits, bytes)
+  message, rest, code, detail = continue(self, most, bytes)
   if message or rest then
     machine.assembly = nil
   end

@@ -19,7 +19,7 @@ local client = {}
 
 local format, lower, min, remove = string.format, string.lower, math.min, table.remove
 local error, setmetatable, tostring = error, setmetatable, tostring
-local enter, join, push, show = common.enter, common.join, common.push, common.show
+local append, enter, join, push, show = common.append, common.enter, common.join, common.push, common.show
 local KHP = common.KHP
 
 local declaration = options.declare("khp.extended.client.new", {
@@ -104,7 +104,6 @@ function client.new(given)
   end
   return setmetatable({
     false, false, false, false, false, false, false, false, -- room for events
-    kind = "response",
     state = READY,
     target = given.target,
     method = given.method,
@@ -115,6 +114,7 @@ function client.new(given)
     send_kind = given.kind,
     ignore_empty = given.ignore_empty,
     limits = bounds,
+    reader = assembly.reader("response", bounds),
     now = given.now,
     expires = given.now and given.now + (given.timeout or bounds.extended) or nil,
     waits_until = nil,
@@ -195,27 +195,28 @@ end
 local function write(self, headers, authorization)
   local list = {}
   if #self.protocols > 0 then -- KHP E4
-    list[1] = { "Sec-WebSocket-Protocol", join(self.protocols) }
+    append(list, "Sec-WebSocket-Protocol", join(self.protocols))
   end
   if #self.extensions > 0 then -- KHP E5, E6
-    list[#list + 1] = { "Sec-WebSocket-Extensions", join(self.extensions) }
+    append(list, "Sec-WebSocket-Extensions", join(self.extensions))
   end
   local message = common.add_headers(list, headers, is_ours)
   if message then
     return nil, message
   end
   if authorization then
-    for i = #list, 1, -1 do -- the replay has one Authorization, not an old one as well
-      if lower(list[i][1]) == "authorization" then
+    for i = #list - 1, 1, -2 do -- the replay has one Authorization, not an old one as well
+      if lower(list[i]) == "authorization" then
+        remove(list, i + 1)
         remove(list, i)
       end
     end
-    list[#list + 1] = { "Authorization", authorization }
+    append(list, "Authorization", authorization)
   end
   local body, apart = self.body, nil
   if self.expect then
-    list[#list + 1] = { "Content-Length", format("%d", #body) }
-    list[#list + 1] = { "Expect", "100-continue" }
+    append(list, "Content-Length", format("%d", #body))
+    append(list, "Expect", "100-continue")
     body, apart = nil, body
   end
   local bytes

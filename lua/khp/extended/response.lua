@@ -7,7 +7,7 @@ local http = require "khp.http"
 local response = {}
 
 local concat, tostring, type = table.concat, tostring, type
-local has_header, show = common.has_header, common.show
+local show = common.show
 
 -- What frames a message and what is negotiated (KHP E14, E20).
 local ours = {
@@ -27,34 +27,14 @@ local function is_ours_in_101(name)
   return ours[name] or name == "upgrade" or name == "connection"
 end
 
--- The fields that are the same in many responses are made once.
-local last_server, last_date = { "Server", "" }, { "Date", "" }
-
--- KHP E15. The list may have either already, from a policy.
-local function add_server_and_date(list, server, date, look)
-  if server and not (look and has_header(list, "server")) then
-    if last_server[2] ~= server then
-      last_server = { "Server", server }
-    end
-    list[#list + 1] = last_server
-  end
-  local now = date and date()
-  if now and not (look and has_header(list, "date")) then
-    if last_date[2] ~= now then
-      last_date = { "Date", now }
-    end
-    list[#list + 1] = last_date
-  end
-end
-
 --- The bytes of a response.
----@param machine table its `server` and `date` are the values of these fields
+---@param settings khp.extended.Settings
 ---@param status integer
----@param list string[][] the handshake's own fields
+---@param list string[] the handshake's own fields, name, value, name, value …; it is added to
 ---@param given { reason: string?, headers: table?, body: string? } a policy's
 ---@param body string? nil: the response has none
 ---@return string? bytes, string? message
-function response.write(machine, status, list, given, body)
+function response.write(settings, status, list, given, body)
   local headers = given.headers
   if headers ~= nil then
     local problem = common.add_headers(list, headers, body == nil and is_ours_in_101 or is_ours)
@@ -62,7 +42,7 @@ function response.write(machine, status, list, given, body)
       return nil, problem
     end
   end
-  add_server_and_date(list, machine.server, machine.date, headers)
+  common.add_server_and_date(list, settings, headers)
   return http.write_response { status = status, reason = given.reason, headers = list, body = body }
 end
 

@@ -19,41 +19,16 @@ local status = require "khp.status"
 local server = {}
 
 local find = string.find
-local assert, error, next, setmetatable, tostring, type = assert, error, next, setmetatable, tostring, type
-local enter, push, show = common.enter, common.push, common.show
+local assert, error, setmetatable, tostring, type = assert, error, setmetatable, tostring, type
+local append, enter, push, show = common.append, common.enter, common.push, common.show
 local NONE = {}
 
-local declaration = options.declare("khp.extended.server.new", {
-  opening = { type = "table", required = true },
-  accept = { type = "string", required = true },
-  opening_extensions = { type = "table" },
+local declaration = options.declare("khp.extended.server", {
   limits = { type = "table" },
-  now = { type = "number" },
   timeout = { type = "number", min = 0 },
-  server = { type = "string|boolean" },
-  date = { type = "function|boolean" },
+  server = { type = "string|boolean", default = "khp" },
+  date = { type = "function|boolean", default = http.date },
 })
-
--- What a driver gives as a rule. It is looked at without the cost of the full check, once per handshake.
-local usual = {
-  opening = "table",
-  accept = "string",
-  opening_extensions = "table",
-  limits = "table",
-  now = "number",
-  timeout = "number",
-  server = "string",
-  date = "function",
-}
-
-local function is_usual(given)
-  for name, value in next, given do
-    if type(value) ~= usual[name] then
-      return false
-    end
-  end
-  return given.opening ~= nil and given.accept ~= nil
-end
 
 local READING, DECIDING, OPEN, CLOSED = "reading", "deciding", "open", "closed"
 
@@ -73,58 +48,62 @@ methods.legal = {
 -- answer takes; so many of them and no more.
 local MOST_HELD = 256
 
-local UPGRADE, CONNECTION = { "Upgrade", "websocket" }, { "Connection", "Upgrade" }
-local TEXT = { "Content-Type", "text/plain; charset=utf-8" }
+local TEXT = "text/plain; charset=utf-8"
 
----@class khp.extended.ServerOptions
----@field opening table the opening request as khp.opening.server gives it (protocols, headers)
----@field accept string the opening's Sec-WebSocket-Accept
----@field opening_extensions table[]? negotiated in the opening, parsed; default: none
----@field limits table? extended_message, line, fields, body, attempts; see khp.limits
----@field now number? seconds; without it there is no deadline
----@field timeout number? seconds for the whole; default: the limit `extended`
----@field server string|false|nil value of the Server header; false: none
----@field date (fun(): string)|false|nil value of the Date header; default: khp.http.date
+---@class khp.extended.Settings  what is the same for all extended handshakes of a server
+---@field limits table<string, number>
+---@field reader khp.extended.Reader
+---@field timeout number seconds for a whole handshake
+---@field server string|false value of the Server header
+---@field date (fun(): string)|false value of the Date header
 
-local function or_default(value, default)
-  if value == nil or value == true then
-    return default
+--- Checks what a server's extended handshakes have in common, once for all of them.
+--- limits: extended_message, line, fields, body, attempts. timeout: seconds; limits.extended where it is not given.
+--- server: the Server header, false for none. date: gives the Date header, false for none.
+---@param given { limits: table?, timeout: number?, server: string|boolean|nil, date: function|boolean|nil }?
+---@return khp.extended.Settings
+function server.settings(given)
+  local checked = options.check(declaration, given)
+  local bounds = limits.resolve(checked.limits)
+  return {
+    limits = bounds,
+    reader = assembly.reader("request", bounds),
+    timeout = checked.timeout or bounds.extended,
+    server = checked.server == true and "khp" or checked.server,
+    date = checked.date == true and http.date or checked.date,
+  }
+end
+
+local function set_of_names(extensions)
+  local names = {}
+  for i = 1, #extensions do
+    names[extensions[i].name] = true
   end
-  return value
+  return names
 end
 
 --- A machine for one connection, whose opening handshake has chosen KHP (KHP E1).
----@param given khp.extended.ServerOptions
+---@param settings khp.extended.Settings
+---@param opened { request: table, accept: string, extensions: table[]? } as khp.opening.server tells with "open"
+---@param now number? seconds; without it there is no deadline
 ---@return khp.extended.Server
-function server.new(given)
-  if type(given) ~= "table" or not is_usual(given) then
-    given = options.check(declaration, given)
-  end
-  local bounds, extensions, negotiated = limits.resolve(given.limits), given.opening_extensions, NONE
-  if extensions and extensions[1] then
-    negotiated = {}
-    for i = 1, #extensions do
-      negotiated[extensions[i].name] = true
-    end
-  end
+function server.new(settings, opened, now)
+  local negotiated = opened.extensions
   return setmetatable({
     false, false, false, false, false, false, false, false, -- room for events
-    kind = "request",
     state = READING,
-    opening = given.opening,
-    accept_hash = given.accept,
-    negotiated = negotiated,
-    limits = bounds,
-    expires = given.now and given.now + (given.timeout or bounds.extended) or nil,
-    server = or_default(given.server, "khp"),
-    date = or_default(given.date, http.date),
+    settings = settings,
+    reader = settings.reader,
+    opened = opened,
+    negotiated = negotiated and negotiated[1] and set_of_names(negotiated) or NONE,
+    expires = now and now + settings.timeout,
     attempt = 0,
-    request = false,
-    protocols = false, -- set of what may be chosen in the answer to the present request
-    extensions = false, -- likewise
-    assembly = nil,
+    request = nil,
+    protocols = nil, -- set of what may be chosen in the answer to the present request
+    extensions = nil, -- likewise
+    assembly = nil, -- of a request that is not complete
     continued = false,
-    held = nil,
+    held = nil, -- messages that came before the answer
     held_size = 0,
     first = 0,
     last = 0,
@@ -148,7 +127,7 @@ end
 
 -- Ends the handshake because of what the peer did or did not do. The answer is one that explains itself.
 local function fail(self, code, message, errcode, close_code)
-  local bytes = assert(responses.write(self, code, { TEXT }, NONE, message .. "\n"))
+  local bytes = assert(responses.write(self.settings, code, { "Content-Type", TEXT }, NONE, message .. "\n"))
   push(self, "send", bytes, "binary")
   push(self, "failed", message, errcode, { status = code, attempts = self.attempt })
   close(self, close_code, message)
@@ -164,7 +143,7 @@ local function receive(self, request, rest)
   if requests.expects_more(headers) then
     return fail(self, 417, NOT_EXPECTED, "EPROTOCOL", 1000)
   end
-  local protocols, protocol_names = requests.protocols(self.opening, headers)
+  local protocols, protocol_names = requests.protocols(self.opened.request, headers)
   if not protocols then
     return fail(self, 400, protocol_names, "EPROTOCOL", 1000)
   end
@@ -220,7 +199,7 @@ function methods:message(bytes, kind) -- luacheck: no unused args
     end
     local held = self.held or {}
     self.held_size = self.held_size + #bytes
-    if #held >= MOST_HELD or self.held_size > self.limits.extended_message then
+    if #held >= MOST_HELD or self.held_size > self.reader.most then
       return fail(self, 413, "too much before the answer to a request", "ELIMIT", 1000)
     end
     held[#held + 1] = bytes
@@ -286,15 +265,22 @@ function methods:accept(answer)
   end
   -- KHP H6: an HTTP/1.0 client gets no 1xx; 204 completes the handshake just as well (KHP S204).
   local switching = self.request.version ~= "1.0"
-  local accept = { "Sec-WebSocket-Accept", self.accept_hash }
-  local list = switching and { UPGRADE, CONNECTION, accept } or { accept }
+  local hash = self.opened.accept
+  local list = switching
+      and {
+        "Upgrade", "websocket",
+        "Connection", "Upgrade",
+        "Sec-WebSocket-Accept", hash,
+        nil, nil, nil, nil, nil, nil, -- room for the usual
+      }
+    or { "Sec-WebSocket-Accept", hash }
   if protocol then
-    list[#list + 1] = { "Sec-WebSocket-Protocol", protocol }
+    append(list, "Sec-WebSocket-Protocol", protocol)
   end
   if source then
-    list[#list + 1] = { "Sec-WebSocket-Extensions", source }
+    append(list, "Sec-WebSocket-Extensions", source)
   end
-  local bytes, message = responses.write(self, switching and 101 or 204, list, answer, nil)
+  local bytes, message = responses.write(self.settings, switching and 101 or 204, list, answer, nil)
   if not bytes then
     return refuse(message)
   end
@@ -311,7 +297,7 @@ end
 
 -- A final answer that does not complete the handshake: 1000 after it (KHP E19).
 local function finish(self, code, given, list)
-  local bytes, message = responses.write(self, code, list, given, given.body or "")
+  local bytes, message = responses.write(self.settings, code, list, given, given.body or "")
   if not bytes then
     return refuse(message)
   end
@@ -339,16 +325,16 @@ function methods:challenge(challenge, given)
     if not parsed or #parsed == 0 then
       return refuse("not a challenge: " .. show(tostring(value)))
     end
-    list[i] = { "WWW-Authenticate", value }
+    append(list, "WWW-Authenticate", value)
   end
   if #list == 0 then
     return refuse("a 401 without a challenge")
   end
-  if self.attempt >= self.limits.attempts then
+  if self.attempt >= self.settings.limits.attempts then
     fail(self, 403, "too many attempts", "EAUTH", 1000)
     return true
   end
-  local bytes, message = responses.write(self, 401, list, given, given.body or "")
+  local bytes, message = responses.write(self.settings, 401, list, given, given.body or "")
   if not bytes then
     return refuse(message)
   end
@@ -378,7 +364,7 @@ function methods:redirect(location, given)
   elseif type(location) ~= "string" or location == "" or find(location, "[%c ]") then
     return refuse("not a location: " .. show(tostring(location)))
   end
-  return finish(self, number, given, { { "Location", location } })
+  return finish(self, number, given, { "Location", location })
 end
 
 -- Actions of the client for which a final refusal can be sent.
@@ -410,7 +396,7 @@ function methods:wait(given)
     return nil, why, code
   end
   given = further(given)
-  local bytes, message = responses.write(self, 202, {}, given, given.body or "")
+  local bytes, message = responses.write(self.settings, 202, {}, given, given.body or "")
   if not bytes then
     return refuse(message)
   end

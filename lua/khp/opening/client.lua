@@ -9,7 +9,7 @@ local limits = require "khp.limits"
 local options = require "khp.options"
 local reader = require "khp.opening.reader"
 
-local push, enter, show = common.push, common.enter, common.show
+local append, push, enter, show = common.append, common.push, common.enter, common.show
 local concat = table.concat
 local lower, sub = string.lower, string.sub
 local error, ipairs, setmetatable = error, ipairs, setmetatable
@@ -87,20 +87,20 @@ local function write_request(self, checked)
     return nil, "malformed extensions: " .. (message or "an empty one")
   end
   local list = {
-    { "Host", checked.host },
-    { "Upgrade", "websocket" },
-    { "Connection", "Upgrade" },
-    { "Sec-WebSocket-Key", checked.key },
-    { "Sec-WebSocket-Version", "13" },
+    "Host", checked.host,
+    "Upgrade", "websocket",
+    "Connection", "Upgrade",
+    "Sec-WebSocket-Key", checked.key,
+    "Sec-WebSocket-Version", "13",
   }
   if checked.origin then
-    list[#list + 1] = { "Origin", checked.origin }
+    append(list, "Origin", checked.origin)
   end
   if self.protocols[1] then
-    list[#list + 1] = { "Sec-WebSocket-Protocol", common.join(self.protocols) }
+    append(list, "Sec-WebSocket-Protocol", common.join(self.protocols))
   end
   if checked.extensions[1] then
-    list[#list + 1] = { "Sec-WebSocket-Extensions", common.join(checked.extensions) }
+    append(list, "Sec-WebSocket-Extensions", common.join(checked.extensions))
   end
   message = common.add_headers(list, checked.headers, checked.origin and is_owned_with_origin or is_owned)
   if message then

@@ -149,6 +149,17 @@ function common.check_extensions(chosen, offered)
   return nil
 end
 
+--- Appends a field to a list name, value, name, value …
+---@param list string[]
+---@param name string
+---@param value string
+local function append(list, name, value)
+  local n = #list
+  list[n + 1], list[n + 2] = name, value
+end
+
+common.append = append
+
 local function add(list, name, value, owned)
   if type(name) ~= "string" then
     return "a header's name must be a string, not " .. type(name)
@@ -157,11 +168,12 @@ local function add(list, name, value, owned)
   elseif owned(lower(name)) then
     return "the header " .. common.show(name) .. " is the handshake's own"
   end
-  list[#list + 1] = { name, tostring(value) }
+  append(list, name, tostring(value))
   return nil
 end
 
---- Appends headers in any of their forms (a list of pairs, a map, a headers object) to a list of pairs.
+--- Appends headers in any of their forms (name, value, name, value …; a list of pairs; a map; a headers object) to a
+--- list of the first form.
 ---@param list table
 ---@param headers table?
 ---@param owned fun(name: string): boolean is this name (lower case) one that only the handshake may set?
@@ -173,7 +185,7 @@ function common.add_headers(list, headers, owned)
     return "headers must be a table, not " .. type(headers)
   end
   local problem
-  if type(headers[1]) == "string" then -- a headers object: name, value, name, value …
+  if type(headers[1]) == "string" then
     for i = 1, #headers, 2 do
       problem = problem or add(list, headers[i], headers[i + 1], owned)
     end
@@ -203,14 +215,28 @@ function common.add_headers(list, headers, owned)
   return problem
 end
 
---- Does a list of pairs have this name (lower case), at an index from `from` (default 1) on?
-function common.has_header(list, name, from)
-  for i = from or 1, #list do
-    if lower(list[i][1]) == name then
+--- Does a list name, value, name, value … have this name (lower case)?
+function common.has_header(list, name)
+  for i = 1, #list, 2 do
+    if lower(list[i]) == name then
       return true
     end
   end
   return false
+end
+
+--- Appends Server and Date to a response (KHP E15).
+---@param list string[] name, value, name, value …
+---@param settings { server: string|false, date: (fun(): string)|false }
+---@param given any is there something of a policy's in the list, which may have either already?
+function common.add_server_and_date(list, settings, given)
+  local name, date = settings.server, settings.date
+  if name and not (given and common.has_header(list, "server")) then
+    append(list, "Server", name)
+  end
+  if date and not (given and common.has_header(list, "date")) then
+    append(list, "Date", date())
+  end
 end
 
 --- A comma-separated list of an array of strings, or nil for an empty one: a header is never sent empty (KHP E6).

@@ -3,10 +3,12 @@
 -- header that the answer needs. This file must not know connections, time, or whether the server wants the request.
 
 local common = require "khp.opening.common"
+local crypto = require "khp.crypto"
 local http = require "khp.http"
 local uri = require "khp.uri"
 
 local show = common.show
+local is_host, is_key = http.is_host, crypto.is_key
 local byte, find, match = string.byte, string.find, string.match
 local tonumber = tonumber
 
@@ -33,7 +35,7 @@ function request_rules.check_address(request)
     if is_modern(request.version) then
       return 400, "the Host header is missing"
     end
-  elseif find(host, "[^%w.:_~%[%]-]") then
+  elseif not is_host(host) then
     if common.is_repeated(headers, "host", host) then
       return 400, "the Host header is there more than once"
     end
@@ -52,7 +54,7 @@ end
 local function check_key(headers, key)
   if not key then
     return 400, "the Sec-WebSocket-Key header is missing"
-  elseif #key == 24 and find(key, "^[A-Za-z0-9+/]+==$") then
+  elseif is_key(key) then
     return nil
   elseif common.is_repeated(headers, "sec-websocket-key", key) then
     return 400, "the Sec-WebSocket-Key header is there more than once"

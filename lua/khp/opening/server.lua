@@ -10,7 +10,7 @@ local limits = require "khp.limits"
 local options = require "khp.options"
 local rules = require "khp.opening.request"
 
-local push, enter, show = common.push, common.enter, common.show
+local append, push, enter, show = common.append, common.push, common.enter, common.show
 local lower, sub = string.lower, string.sub
 local assert, error, pairs, setmetatable, tostring, type = assert, error, pairs, setmetatable, tostring, type
 
@@ -34,73 +34,74 @@ local NONE = {}
 
 local declaration = options.declare("khp.opening.server", {
   limits = { type = "table" },
-  now = { type = "number" },
   timeout = { type = "number", min = 0 },
-  server = { type = "string|boolean" },
-  date = { type = "function|boolean" },
+  server = { type = "string|boolean", default = "khp" },
+  date = { type = "function|boolean", default = http.date },
 })
 
+---@class khp.opening.Settings  what is the same for all openings of a server
+---@field head integer bytes that it may have
+---@field codec userdata the parsers' limits
+---@field timeout number seconds
+---@field server string|false value of the Server header
+---@field date (fun(): string)|false value of the Date header
+---@field idle userdata? a parser between two messages, for whoever comes next
+
+--- Checks what a server's openings have in common, once for all of them.
+--- limits: opening_head, fields, line, body. timeout: seconds; limits.opening where it is not given. server: the
+--- Server header, false for none. date: gives the Date header, false for none.
+---@param given { limits: table?, timeout: number?, server: string|boolean|nil, date: function|boolean|nil }?
+---@return khp.opening.Settings
+function server.settings(given)
+  local checked = options.check(declaration, given)
+  local bounds = limits.resolve(checked.limits)
+  return {
+    head = bounds.opening_head,
+    codec = http.limits {
+      head = bounds.opening_head, fields = bounds.fields, line = bounds.line, body = bounds.body,
+    },
+    timeout = checked.timeout or bounds.opening,
+    server = checked.server == true and "khp" or checked.server,
+    date = checked.date == true and http.date or checked.date,
+  }
+end
+
 --- A machine for one opening.
---- limits: opening_head, fields, line, body. now, timeout: seconds; without `now` there is no deadline; the timeout
---- is limits.opening where it is not given. server: the Server header, false for none. date: gives the Date header.
----@param given { limits: table?, now: number?, timeout: number?, server: string|false|nil, date: function|false|nil }?
+---@param settings khp.opening.Settings
+---@param now number? seconds; without it there is no deadline
 ---@return khp.opening.Server
-function server.new(given)
-  options.verify(declaration, given)
-  given = given or NONE
-  local bounds, name, date = limits.resolve(given.limits), given.server, given.date
+function server.new(settings, now)
   return setmetatable({
     nil, nil, nil, nil, nil, nil, nil, nil, -- room for two events
     state = "head",
     first = 0,
     last = 0,
-    limits = bounds,
-    due = given.now and given.now + (given.timeout or bounds.opening),
-    server = (name == nil or name == true) and "khp" or name,
-    date = (date == nil or date == true) and http.date or date,
-    parser = http.parser("request", {
-      head = bounds.opening_head,
-      fields = bounds.fields,
-      line = bounds.line,
-      body = bounds.body,
-    }),
+    settings = settings,
+    due = now and now + settings.timeout,
+    parser = nil, -- while there is something to parse
     request = nil, -- from its head on
     rest = nil, -- bytes after the request, from the question on
-    code = nil, -- of a failure
   }, Machine)
 end
 
 -- Answers ------------------------------------------------------------------------------------------------------------
 
-local UPGRADE = { "Upgrade", "websocket" }
-local CONNECTION = { "Connection", "Upgrade" }
-local CLOSE = { "Connection", "close" }
-local TEXT = { "Content-Type", "text/plain; charset=utf-8" }
-
--- KHP E15. The list may have either already, from a policy, whose headers begin at `from`.
-local function add_date_and_server(self, list, from)
-  if self.server and not common.has_header(list, "server", from) then
-    list[#list + 1] = { "Server", self.server }
-  end
-  if self.date and not common.has_header(list, "date", from) then
-    list[#list + 1] = { "Date", self.date() }
-  end
-end
+local TEXT = "text/plain; charset=utf-8"
 
 -- The bytes of a response that ends the stream, or nil and what is wrong. The status line says HTTP/1.1 whatever
--- the request said (RFC 2145 2.3). list: pairs of the answer's own headers, which is added to.
+-- the request said (RFC 2145 2.3). list: the answer's own headers, name, value, name, value …; it is added to.
 local function write_final(self, status, reason, list, body)
   local request = self.request
-  list[#list + 1] = status == 426 and { "Connection", "Upgrade, close" } or CLOSE
+  append(list, "Connection", status == 426 and "Upgrade, close" or "close")
   if status == 426 and not common.has_header(list, "upgrade") then -- RFC 7231 6.5.15
-    list[#list + 1] = UPGRADE
+    append(list, "Upgrade", "websocket")
   end
   if body ~= "" and not common.has_header(list, "content-type") then
-    list[#list + 1] = TEXT
+    append(list, "Content-Type", TEXT)
   end
-  add_date_and_server(self, list, 1)
+  common.add_server_and_date(list, self.settings, true)
   if status ~= 204 and status ~= 304 then
-    list[#list + 1] = { "Content-Length", ("%d"):format(#body) }
+    append(list, "Content-Length", ("%d"):format(#body))
   elseif body ~= "" then
     return nil, "a response with status " .. status .. " has no body"
   end
@@ -112,9 +113,11 @@ local function write_final(self, status, reason, list, body)
   }
 end
 
--- The peer's fault, or the time's: says so to the peer and to the driver, and ends the stream.
-local function fail(self, status, message, code, ...)
-  push(self, "send", (assert(write_final(self, status, nil, { ... }, message .. "\n"))))
+-- The peer's fault, or the time's: says so to the peer and to the driver, and ends the stream. header: a name and
+-- its value, that the answer needs.
+local function fail(self, status, message, code, header)
+  local list = header and { header[1], header[2] } or {}
+  push(self, "send", (assert(write_final(self, status, nil, list, message .. "\n"))))
   push(self, "failed", message, code, { status = status, request = self.request })
   push(self, "close")
   enter(self, "failed")
@@ -125,8 +128,9 @@ end
 
 local function ask(self)
   local request = self.request
-  self.rest = self.parser:rest()
-  self.parser = nil
+  local parser = self.parser
+  self.rest = parser:rest()
+  self.parser, self.settings.idle = nil, parser
   enter(self, "deciding")
   push(self, "request", request)
 end
@@ -179,12 +183,20 @@ local function take_head(self, request)
   return take_ordinary(self)
 end
 
+-- The first bytes have come: the parser that nobody uses, or a new one.
+local function take_parser(self)
+  local settings = self.settings
+  local parser = settings.idle or http.parser("request", settings.codec)
+  self.parser, settings.idle = parser, nil
+  return parser
+end
+
 --- Takes bytes from the peer, as many as there are.
 ---@param bytes string
 function methods:feed(bytes)
   local state = self.state
   if state == "head" then
-    local request, message, code, detail = self.parser:head(bytes)
+    local request, message, code, detail = (self.parser or take_parser(self)):head(bytes)
     if request then
       take_head(self, request)
     elseif message then
@@ -193,8 +205,9 @@ function methods:feed(bytes)
   elseif state == "body" then
     take_body(self, bytes)
   elseif state == "deciding" then
-    if #self.rest + #bytes > self.limits.opening_head then
-      return fail(self, 400, "more than " .. self.limits.opening_head .. " bytes before the answer", "ELIMIT")
+    local most = self.settings.head
+    if #self.rest + #bytes > most then
+      return fail(self, 400, "more than " .. most .. " bytes before the answer", "ELIMIT")
     end
     self.rest = self.rest .. bytes
   elseif state == "open" then
@@ -325,22 +338,24 @@ function methods:accept(answer)
   if not chosen then
     return nil, problem, "EPOLICY"
   end
-  local accept = crypto.accept(request.key)
-  local list = { UPGRADE, CONNECTION, { "Sec-WebSocket-Accept", accept }, nil, nil, nil, nil } -- room for the usual
-  local from = 4
+  local accept, headers = crypto.accept(request.key), answer.headers
+  local list = {
+    "Upgrade", "websocket",
+    "Connection", "Upgrade",
+    "Sec-WebSocket-Accept", accept,
+    nil, nil, nil, nil, nil, nil, -- room for the usual
+  }
   if protocol then
-    list[from] = { "Sec-WebSocket-Protocol", protocol }
-    from = from + 1
+    append(list, "Sec-WebSocket-Protocol", protocol)
   end
   if chosen[1] then
-    list[from] = { "Sec-WebSocket-Extensions", common.join(answer.extensions) }
-    from = from + 1
+    append(list, "Sec-WebSocket-Extensions", common.join(answer.extensions))
   end
-  problem = common.add_headers(list, answer.headers, owned_by_accept)
+  problem = headers and common.add_headers(list, headers, owned_by_accept)
   if problem then
     return nil, problem, "EPOLICY"
   end
-  add_date_and_server(self, list, from)
+  common.add_server_and_date(list, self.settings, headers)
   local bytes, message = http.write_response { status = 101, reason = answer.reason, headers = list }
   if not bytes then
     return nil, message, "EPOLICY"

@@ -17,7 +17,7 @@ end
 local function with_header(given, name, values)
   local headers = {}
   for i, value in ipairs(type(values) == "table" and values or { values }) do
-    headers[i] = { name, value }
+    headers[2 * i - 1], headers[2 * i] = name, value
   end
   local problem = common.add_headers(headers, given.headers, anything)
   return { headers = headers, body = given.body, reason = given.reason }, problem

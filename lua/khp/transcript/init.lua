@@ -212,16 +212,13 @@ own.cannot = own.decides
 
 local function new_machine(role, opening)
   if role == "server" then
-    return server.new {
-      opening = opening.request,
-      accept = opening.accept,
-      opening_extensions = opening.negotiated,
-      now = 0,
-      server = "khp",
+    local settings = server.settings {
       date = function()
         return DATE
       end,
     }
+    local opened = { request = opening.request, accept = opening.accept, extensions = opening.negotiated }
+    return server.new(settings, opened, 0)
   end
   return client.new {
     target = opening.request.target,
