@@ -89,9 +89,9 @@ describe("redirect", function()
         return "ws://c.example.com/"
       end,
     })))
-    refused("it leaves TLS", "wss://a.example.com/", "ws://c.example.com/", {
+    refused("bad URL", "ws://a.example.com/", "/x", {
       rule = function()
-        return "ws://c.example.com/"
+        return "ftp://c.example.com/"
       end,
     })
   end)
@@ -133,6 +133,17 @@ describe("redirect", function()
     refused("it leaves TLS", "wss://a.example.com/", "ws://a.example.com/", { rule = "always" })
     assert.equal("ws://a.example.com/", (follow("wss://a.example.com/", "ws://a.example.com/", { downgrade = true })))
     assert.equal("wss://a.example.com/x", (follow("wss://a.example.com/", "/x")))
+    refused("it leaves TLS", "wss://a.example.com/", "ws://a.example.com/", {
+      rule = function()
+        return true
+      end,
+    })
+    local elsewhere = "ws://c.example.com/"
+    assert.equal(elsewhere, (follow("wss://a.example.com/", "ws://b.example.com/", {
+      rule = function()
+        return elsewhere
+      end,
+    })))
   end)
 
   it("takes credentials from nobody, and to nobody else [E12]", function()

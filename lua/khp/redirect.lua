@@ -8,7 +8,7 @@ local uri = require "khp.uri"
 local redirect = {}
 
 local find, format, match, sub = string.find, string.format, string.match, string.sub
-local setmetatable, tostring, type = setmetatable, tostring, type
+local setmetatable, type = setmetatable, type
 
 local function same_host(from, to)
   return from.host == to.host and from.unix == to.unix and from.zone == to.zone
@@ -67,9 +67,9 @@ local metatable = { __name = "khp.redirect.tracker", __index = methods }
 
 ---@class khp.redirect.Options
 ---@field rule string|(fun(location: string, from: string, count: integer): boolean|string|nil)|nil a name of
----  redirect.rules or a function, which says yes, no, or another URL; default "always"
+---  redirect.rules or a function, which says yes, no, or the URL to go to instead; default "always"
 ---@field limit integer? redirects in a row (RFC 2616 10.3); default 5
----@field downgrade boolean? may a TLS connection lead to one without? default false
+---@field downgrade boolean? may a TLS connection lead to one without, whatever the rule? default false
 
 --- A tracker for one attempt to connect.
 ---@param from string|khp.Uri the URL of the first connection
@@ -113,18 +113,39 @@ local function resolve(self, reference)
   return to
 end
 
--- Returns what forbids this URL, whoever wants it.
-local function problem(self, to)
+-- Returns what forbids this URL, whoever wants it. From TLS to none leads only a URL that the caller's own function
+-- has named (chosen), not one that it merely agrees to.
+local function problem(self, to, chosen)
   if to.scheme ~= "ws" and to.scheme ~= "wss" and not to.unix then
     return "it is no WebSocket URL"
   elseif to.unix and to.unix ~= self.current.unix then
     return "no peer may lead to a unix socket"
-  elseif self.current.secure and not to.secure and not self.downgrade then
+  elseif self.current.secure and not to.secure and not (chosen or self.downgrade) then
     return "it leaves TLS"
   elseif self.seen[uri.format(to)] then
     return "it is a loop"
   end
   return nil
+end
+
+-- The URL that a rule makes of a reference, or nil and why it is not followed.
+local function permit(self, reference, rule)
+  local asks = type(rule) == "function"
+  local to, message = resolve(self, reference)
+  local wrong = not to and message or problem(self, to, asks)
+  if wrong then
+    return nil, wrong
+  elseif not asks then
+    return redirect.rules[rule](self.current, to) and to, "the rule is " .. rule
+  end
+  local answer = rule(uri.format(to), uri.format(self.current), self.count + 1)
+  if type(answer) == "string" then
+    to, message = resolve(self, answer)
+    wrong = not to and message or problem(self, to, true)
+  else
+    wrong = not answer and "the policy refused" or problem(self, to)
+  end
+  return not wrong and to, wrong, type(answer) == "string" and answer or nil
 end
 
 --- Follows a redirect, if it may be followed.
@@ -136,25 +157,9 @@ function methods:follow(location)
     local message = format("redirect to %s is not followed: it would be number %d in a row", text, self.count + 1)
     return refuse(self, message, location)
   end
-  local to, wrong = resolve(self, location)
-  wrong = not to and wrong or problem(self, to)
-  if wrong then
-    return refuse(self, "redirect to " .. text .. " is not followed: " .. wrong, location)
-  end
-  local rule = self.rule
-  if type(rule) == "function" then
-    local answer = rule(uri.format(to), uri.format(self.current), self.count + 1)
-    if type(answer) == "string" then
-      to, wrong = resolve(self, answer)
-      wrong = not to and wrong or problem(self, to)
-      if wrong then
-        return refuse(self, "redirect to " .. answer .. " is not followed: " .. wrong, answer)
-      end
-    elseif not answer then
-      return refuse(self, "redirect to " .. text .. " is not followed: the policy refused", location)
-    end
-  elseif not redirect.rules[rule](self.current, to) then
-    return refuse(self, "redirect to " .. text .. " is not followed: the rule is " .. tostring(rule), location)
+  local to, wrong, named = permit(self, location, self.rule)
+  if not to then
+    return refuse(self, "redirect to " .. (named or text) .. " is not followed: " .. wrong, named or location)
   end
   local url = uri.format(to)
   self.seen[url] = true
