@@ -89,11 +89,14 @@ describe("redirect", function()
         return "ws://c.example.com/"
       end,
     })))
-    refused("bad URL", "ws://a.example.com/", "/x", {
+    local none, message, code, detail = follow("ws://a.example.com/", "/x", {
       rule = function()
         return "ftp://c.example.com/"
       end,
     })
+    assert.is_nil(none)
+    assert.matches("redirect to ftp://c.example.com/ is not followed: bad URL", message)
+    assert.same({ "EREDIRECT", "ftp://c.example.com/" }, { code, detail.location })
   end)
 
   it("follows a maximum of redirects in a row [E12]", function()
