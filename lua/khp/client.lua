@@ -107,7 +107,7 @@ end
 local function asks_for_tls(headers)
   local value = headers.upgrade
   for product in (value or ""):gmatch "[^,%s]+" do
-    if product:lower():match "^tls/?" then
+    if (product:lower() .. "/"):match "^tls/" then
       return true
     end
   end
