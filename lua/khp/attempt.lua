@@ -2,24 +2,32 @@
 -- handshake. It runs where connect() was called and waits there for each event, so it reads from top to bottom. The
 -- rules of the handshakes are the machines'. This file must not know what led here, nor what is tried after a failure.
 
-local conn = require("khp.core").conn
 local connection = require "khp.connection"
+local core = require "khp.core"
 local extended = require "khp.extended.client"
 local http = require "khp.http"
-local loop = require("khp.core").loop
 local opening = require "khp.opening.client"
 local proxy = require "khp.opening.proxy"
 local reader = require "khp.opening.reader"
 local status = require "khp.status"
 local task = require "khp.task"
+local tls = require "khp.tls"
 local uri = require "khp.uri"
 
 local attempt = {}
+
+--- What a call of connect() has to do with the world outside: the functions of connections, TLS and the clock. The
+--- tests of policies bring others.
+---@class khp.Wires
+attempt.wires = setmetatable({ now = core.loop.now, adopt = connection.adopt, tls = tls.client }, {
+  __index = core.conn,
+})
 
 local unpack = table.unpack or unpack
 
 ---@class khp.Attempt: khp.Place  the place where connect() waits; its events queue up in the array part
 ---@field call khp.Call
+---@field wires khp.Wires
 ---@field target khp.Uri
 ---@field headers table of the opening request
 ---@field settings userdata? TLS
@@ -34,14 +42,6 @@ local function push(self, ...)
   task.wake(self)
 end
 
-local function on_event(raw, ...)
-  push(conn.state(raw), ...)
-end
-
-local function on_message(raw, message, kind)
-  push(conn.state(raw), "message", message, kind)
-end
-
 local function opening_options(call, target, headers)
   return {
     host = uri.host(target),
@@ -52,7 +52,7 @@ local function opening_options(call, target, headers)
     origin = call.options.origin,
     khp = call.options.khp,
     limits = call.limits,
-    now = loop.now(),
+    now = call.wires.now(),
     timeout = call.limits.opening,
   }
 end
@@ -75,32 +75,37 @@ end
 ---@return khp.Attempt
 function attempt.new(call, target, headers, settings, server_name)
   local timeout = call.options.timeout or call.limits.opening
+  local wires = call.wires
   local self = setmetatable({
     call = call,
+    wires = wires,
     target = target,
     headers = headers,
     settings = settings,
     server_name = server_name,
-    due = loop.now() + timeout,
+    due = wires.now() + timeout,
   }, mt)
   local through = call.proxy
-  self.conn = conn.connect({
+  self.conn = wires.connect({
     host = through and through.host or target.host,
     port = through and through.port or target.port,
     path = target.unix,
     tls = not through and settings or nil,
     server_name = server_name,
     timeout = timeout,
-  }, on_event, call.limits)
-  conn.state(self.conn, self)
-  conn.on_message(self.conn, on_message)
+  }, function(_, ...)
+    push(self, ...)
+  end, call.limits)
+  wires.on_message(self.conn, function(_, message, kind)
+    push(self, "message", message, kind)
+  end)
   return self
 end
 
 -- The next event's name and values; "deadline" when its time is up.
 local function next_event(self, deadline)
   while not self[1] do
-    local left = deadline and deadline - loop.now()
+    local left = deadline and deadline - self.wires.now()
     if left and left <= 0 then
       return "deadline"
     end
@@ -141,7 +146,7 @@ local function drive(self, machine, stage)
     local what, a, b, c = machine:poll()
     if what == "send" then
       trace(self, "send", stage, a)
-      conn.write(self.conn, a)
+      self.wires.write(self.conn, a)
     elseif what then
       return what, a, b, c
     else
@@ -152,7 +157,7 @@ local function drive(self, machine, stage)
       elseif name == "closed" then
         machine:finish()
       elseif name == "deadline" then
-        machine:tick(loop.now())
+        machine:tick(self.wires.now())
       end
     end
   end
@@ -164,8 +169,8 @@ local function go_through(self)
     authority = uri.authority(target),
     authorization = self.call.proxy.asked and self.call.proxy.authorization or nil,
     limits = self.call.limits,
-    now = loop.now(),
-    timeout = math.max(self.due - loop.now(), 0),
+    now = self.wires.now(),
+    timeout = math.max(self.due - self.wires.now(), 0),
   }, "proxy")
   if what ~= "open" then
     detail.action = detail.status == 407 and "ask proxy" or nil
@@ -175,7 +180,7 @@ local function go_through(self)
   end
   -- The certificate is the server's: of the proxy nothing is known but that it moves bytes.
   local begun
-  begun, message, code = conn.start_tls(self.conn, self.settings, self.server_name or target.host)
+  begun, message, code = self.wires.start_tls(self.conn, self.settings, self.server_name or target.host)
   if not begun then
     return nil, message, code, {}
   end
@@ -248,11 +253,11 @@ local function upgrade(self, rest)
       others[#others + 1] = event
     end
   end
-  conn.upgrade(self.conn, "client")
-  conn.stepwise(self.conn) -- what follows the 101 is the application's, under other limits
+  self.wires.upgrade(self.conn, "client")
+  self.wires.stepwise(self.conn) -- what follows the 101 is the application's, under other limits
   local bytes = table.concat(parts)
   if bytes ~= "" then
-    conn.feed(self.conn, bytes)
+    self.wires.feed(self.conn, bytes)
   end
   for _, event in ipairs(others) do
     self[#self + 1] = event
@@ -280,7 +285,7 @@ local on = {}
 
 function on.send(self, _, bytes, kind)
   trace(self, "send", "extended", bytes)
-  conn.send_handshake(self.conn, bytes, kind)
+  self.wires.send_handshake(self.conn, bytes, kind)
 end
 
 function on.response(self, machine, response, action)
@@ -356,20 +361,20 @@ function on.failed(self, _, message, code, detail)
 end
 
 function on.close(self, _, code, reason)
-  conn.close(self.conn, code, reason)
+  self.wires.close(self.conn, code, reason)
 end
 
 local function take_event(self, machine)
-  conn.next(self.conn)
+  self.wires.next(self.conn)
   local name, a, b = next_event(self, machine:deadline())
   if name == "message" then
     trace(self, "receive", "extended", a)
-    machine:tick(loop.now())
+    machine:tick(self.wires.now())
     machine:message(a, b)
   elseif name == "closed" then
     machine:finish(a, b)
   elseif name == "deadline" then
-    machine:tick(loop.now())
+    machine:tick(self.wires.now())
   end
 end
 
@@ -383,7 +388,7 @@ local function extended_handshake(self, opened)
     accept = opened.accept,
     kind = call.options.extended_kind,
     limits = call.limits,
-    now = loop.now(),
+    now = self.wires.now(),
     timeout = call.limits.extended,
   }
   self.extensions = http.extensions(table.concat(extensions, ", "))
@@ -424,12 +429,13 @@ local function hand_over(self, opened, completed)
   for i = 1, #self do
     early[i] = self[i]
   end
-  connection.adopt(self.conn, {
+  self.wires.adopt(self.conn, {
     url = uri.format(self.target),
     khp = opened.khp,
     protocol = completed.protocol,
     extensions = connection.extensions(opened.extensions, opened.khp and completed.extensions or nil),
     response = opened.response,
+    data = self.call.session.data,
   }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
   return self.conn
 end
@@ -465,9 +471,9 @@ end
 function methods:run()
   local opened, message, code, detail = run(self)
   if not opened then
-    conn.close(self.conn, 1011, "")
-    conn.on_event(self.conn, function() end)
-    conn.on_message(self.conn, function() end)
+    self.wires.close(self.conn, 1011, "")
+    self.wires.on_event(self.conn, function() end)
+    self.wires.on_message(self.conn, function() end)
   end
   return opened, message, code, detail
 end

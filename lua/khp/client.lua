@@ -10,9 +10,10 @@ local limits = require "khp.limits"
 local options = require "khp.options"
 local policies = require "khp.policy"
 local redirect = require "khp.redirect"
+local session = require "khp.policy.session"
 local task = require "khp.task"
-local tls = require "khp.tls"
 local uri = require "khp.uri"
+local world = require "khp.policy.world"
 
 local client = {}
 
@@ -47,6 +48,8 @@ local declaration = options.declare("khp.connect", {
 ---@class khp.Call  what connect() was asked for, checked; shared by its attempts
 ---@field options table
 ---@field limits table
+---@field wires khp.Wires
+---@field session khp.Session what the policy sees, and what becomes conn.data
 ---@field hooks khp.Hooks
 ---@field secrets khp.Secrets
 ---@field proxy khp.Proxy?
@@ -166,19 +169,21 @@ local function check_credentials(given, level)
 end
 
 -- Mistakes are the caller's, and thrown where connect() was called.
-local function prepare(url, checked)
+local function prepare(url, checked, wires, around)
   if type(url) ~= "string" then
-    error("khp.connect: a URL expected, not " .. type(url), 3)
+    error("khp.connect: a URL expected, not " .. type(url), 4)
   end
   local target, message = uri.parse(url)
   if not target then
-    error("khp.connect: " .. message, 3)
+    error("khp.connect: " .. message, 4)
   end
   target = uri.websocket(target)
-  check_credentials(checked.credentials, 3)
+  check_credentials(checked.credentials, 4)
   local self = setmetatable({
     options = checked,
-    limits = limits.resolve(checked.limits, 3),
+    limits = limits.resolve(checked.limits, 4),
+    wires = wires,
+    session = session.new({}, around),
     first = target,
     urls = {},
     openings = 0,
@@ -186,7 +191,7 @@ local function prepare(url, checked)
   if checked.proxy then
     self.proxy, message = credentials.proxy(checked.proxy)
     if not self.proxy or target.unix then
-      error("khp.connect: option 'proxy' " .. (message or "has no way to a unix socket"), 3)
+      error("khp.connect: option 'proxy' " .. (message or "has no way to a unix socket"), 4)
     end
   end
   local policy = {}
@@ -197,14 +202,14 @@ local function prepare(url, checked)
       return nil, message, code, detail
     end
   end
-  self.hooks = hooks.new(policy, name_of(checked.policy), checked)
+  self.hooks = hooks.new(policy, name_of(checked.policy), checked, self.session)
   self.secrets, message = credentials.new(self.hooks, target, checked, self.proxy)
   if not self.secrets then
-    error("khp.connect: option 'headers': " .. message, 3)
+    error("khp.connect: option 'headers': " .. message, 4)
   end
   message = attempt.problem(self)
   if message then
-    error("khp.connect: " .. message, 3)
+    error("khp.connect: " .. message, 4)
   end
   self.tracker = redirect.new(target, { rule = self:rule(), limit = self.limits.redirects })
   return self
@@ -214,8 +219,8 @@ end
 function Call:rule()
   for _, what in ipairs { "redirect", "redirects" } do
     if self.hooks:has(what) then
-      return function(...)
-        return self.hooks:leads(what, ...)
+      return function(location, from, count)
+        return self.hooks:leads(what, location, from, count, self.session)
       end
     end
   end
@@ -227,12 +232,13 @@ local function attempts(self)
   while true do
     local settings, server_name, code, detail
     if target.secure then
-      settings, server_name, code, detail = tls.client(self.options.tls, 3)
+      settings, server_name, code, detail = self.wires.tls(self.options.tls, 4)
       if not settings then
         return nil, server_name, code, detail
       end
     end
-    self.urls[#self.urls + 1] = uri.format(target)
+    self.session.url = uri.format(target)
+    self.urls[#self.urls + 1] = self.session.url
     local headers = self.secrets:headers(target, self.authorization)
     self.authorization = nil
     local tried = attempt.new(self, target, headers, settings, server_name)
@@ -248,17 +254,8 @@ local function attempts(self)
   end
 end
 
---- Connects and makes the handshakes. Waits: in a task it yields, in the main chunk it turns the loop.
----@param url string ws:// wss:// http:// https:// or ws+unix:///path.sock:/resource
----@param given table? see the reference
----@return khp.Connection?
----@return string? message
----@return string? code
----@return table? detail status, headers, body, url, urls (all that were tried), attempts, permanent
-function client.connect(url, given)
-  local checked = options.check(declaration, given, 2)
-  task.check_waiting(2)
-  local self, message, code, detail = prepare(url, checked)
+local function connect(url, checked, wires, around)
+  local self, message, code, detail = prepare(url, checked, wires, around)
   if not self then
     return nil, message, code, detail
   end
@@ -271,6 +268,32 @@ function client.connect(url, given)
     return nil, message, code, detail
   end
   return opened
+end
+
+--- Connects and makes the handshakes. Waits: in a task it yields, in the main chunk it turns the loop.
+---@param url string ws:// wss:// http:// https:// or ws+unix:///path.sock:/resource
+---@param given table? see the reference
+---@return khp.Connection?
+---@return string? message
+---@return string? code
+---@return table? detail status, headers, body, url, urls (all that were tried), attempts, permanent
+function client.connect(url, given)
+  local checked = options.check(declaration, given, 2)
+  task.check_waiting(2)
+  local opened, message, code, detail = connect(url, checked, attempt.wires, world.new())
+  return opened, message, code, detail
+end
+
+--- The same in another world, for tests of policies: over these wires, and what the policy learns comes from there.
+---@param url string
+---@param given table
+---@param wires khp.Wires
+---@param around khp.World
+---@return khp.Connection?
+---@return string? message, string? code, table? detail
+function client.rehearse(url, given, wires, around)
+  local opened, message, code, detail = connect(url, options.check(declaration, given, 2), wires, around)
+  return opened, message, code, detail
 end
 
 return client

@@ -41,7 +41,7 @@ local function new_answerer(self, given)
           return self.hooks:secret(what, realm, location, scheme)
         end
         challenge.location = location
-        return self.hooks:secret(what, challenge, self.count)
+        return self.hooks:secret(what, challenge, self.count, self.hooks.session)
       end)
     end
   end

@@ -42,9 +42,10 @@ local metatable = { __name = "khp.policy.hooks", __index = methods }
 ---@param policy khp.ClientPolicy
 ---@param name string of the policy, as it stands in messages: "joe.lua"
 ---@param given { credentials: any, redirects: any } options of connect()
+---@param session khp.Session what each function is given besides
 ---@return khp.Hooks
-function hooks.new(policy, name, given)
-  local self = setmetatable({ functions = {}, labels = {} }, metatable)
+function hooks.new(policy, name, given, session)
+  local self = setmetatable({ functions = {}, labels = {}, session = session }, metatable)
   for what, f in pairs(policy) do
     self.functions[what], self.labels[what] = f, name .. ": " .. what
   end
@@ -109,7 +110,7 @@ function methods:request(request, attempt)
   if not self.functions.request then
     return {}
   end
-  local ok, answer = ask(self, "request", request, attempt)
+  local ok, answer = ask(self, "request", request, attempt, self.session)
   if not ok then
     return nil
   end
@@ -162,7 +163,7 @@ function methods:response(response, action, possible)
   if not self.functions.response then
     return action, false
   end
-  local ok, answer = ask(self, "response", response, action)
+  local ok, answer = ask(self, "response", response, action, self.session)
   if not ok then
     return nil
   elseif answer == nil then
