@@ -1,11 +1,15 @@
 /*
  * Bounds on Lua code that is not trusted with our time and memory: how many instructions a
  * coroutine may run, how much memory it may take and how long it may hold the loop, all its turns
- * together. Policies run so. What has run out is told as an error in the coroutine, which it cannot
- * catch for long.
+ * together. Policies run so.
  *
- * One long call of a C function (a pattern match, a sort) counts as one instruction; its memory is
- * bounded all the same.
+ * A turn under a budget puts an allocator before the state's own, which also tells the count hook
+ * whose turn it is. When something is spent the hook yields for good, so that no pcall hears of it;
+ * inside of a C function, where nobody may yield, it throws instead, and throws again at every
+ * further instruction.
+ *
+ * One long call of a C function (a pattern match, a sort) is not interrupted: its memory is
+ * bounded all the same, and charge() is for those who know beforehand how long it will be.
  */
 #include "lua/lkhp.h"
 
@@ -14,18 +18,36 @@
 
 #define BUDGET "khp.budget"
 
-enum { HOOK_EVERY = 1000 }; /* instructions between two looks */
+enum {
+    HOOK_EVERY = 128,      /* instructions between two looks */
+    LARGE_BLOCK = 4096,    /* bytes; filling such a block is charged as instructions, too */
+    BYTES_PER_CHARGE = 64, /* one instruction each */
+    MOST_REFUSALS = 8,     /* each costs a full collection */
+};
+
+/* What the to-be-closed variables of a coroutine have to themselves when it is ended. */
+enum { CLOSING_INSTRUCTIONS = 1000000, CLOSING_MEMORY = 1048576, CLOSING_TIME = 100000000 };
+
+enum spent { NOTHING, INSTRUCTIONS, MEMORY, TIME };
 
 struct lkhp_budget {
+    lua_State *co;            /* since its first turn */
     lua_Integer instructions; /* left */
     size_t memory, most;      /* bytes left, of so many; what is freed comes back */
     uint64_t nanoseconds;     /* left */
     uint64_t turn_began;
     lua_Alloc alloc; /* the state's own, while a turn lasts */
     void *alloc_data;
-    const char *spent; /* what has run out, or NULL */
-    bool refused;      /* an allocation was, in this turn */
+    unsigned refusals; /* of memory */
+    bool refused;      /* the last allocation was */
+    unsigned denied;   /* so many allocations will be, whatever there is */
+    bool thrown;       /* by the hook, which stays off until a pcall restores it */
+    bool guarded;      /* strings have other methods during its turns */
+    enum spent spent;
 };
+
+/* Registry: address → the methods of strings for guarded turns; the host's, meanwhile. */
+static const char guarded_key = 0, host_key = 0;
 
 static uint64_t now(void) {
     struct timespec time;
@@ -33,15 +55,55 @@ static uint64_t now(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* ---- spending ---- */
+
+static void on_count(lua_State *L, lua_Debug *where);
+
+/* From now on the hook looks at every instruction. May be called from the allocator. */
+static void spend(struct lkhp_budget *budget, enum spent what) {
+    if (budget->spent == NOTHING)
+        budget->spent = what;
+    lua_sethook(budget->co, on_count, LUA_MASKCOUNT, 1);
+}
+
+static const char *explain(const struct lkhp_budget *budget) {
+    static const char *const texts[] = {"nothing is spent", "the instruction budget is spent",
+                                        "the memory budget is spent", "the time budget is spent"};
+    return texts[budget->spent];
+}
+
+static void take_instructions(struct lkhp_budget *budget, lua_Integer count) {
+    budget->instructions -= count < budget->instructions ? count : budget->instructions;
+    if (budget->instructions <= 0)
+        spend(budget, INSTRUCTIONS);
+}
+
+static void look_at_clock(struct lkhp_budget *budget) {
+    if (now() - budget->turn_began > budget->nanoseconds)
+        spend(budget, TIME);
+}
+
 /* ---- memory ---- */
 
-/* Stands before the state's allocator during a turn. */
+/* Stands before the state's allocator during a turn. Lua answers a refusal with a full collection
+ * and one more try; refused again, it throws. */
 static void *bounded_alloc(void *data, void *block, size_t old_size, size_t new_size) {
     struct lkhp_budget *budget = data;
     size_t held = block ? old_size : 0; /* of a new block, old_size is its kind */
-    if (new_size > held && new_size - held > budget->memory) {
-        budget->refused = true;
-        return NULL;
+    if (new_size > held) {
+        if (budget->denied > 0) {
+            budget->denied--;
+            return NULL;
+        }
+        if (new_size - held > budget->memory) {
+            if (budget->refused || ++budget->refusals > MOST_REFUSALS)
+                spend(budget, MEMORY);
+            budget->refused = true;
+            return NULL;
+        }
+        if (new_size >= LARGE_BLOCK && budget->spent == NOTHING)
+            take_instructions(budget, (lua_Integer)(new_size / BYTES_PER_CHARGE));
+        budget->refused = false;
     }
     void *result = budget->alloc(budget->alloc_data, block, old_size, new_size);
     if (!result && new_size > 0)
@@ -52,44 +114,106 @@ static void *bounded_alloc(void *data, void *block, size_t old_size, size_t new_
     return result;
 }
 
-/* ---- instructions and time ---- */
-
-static struct lkhp_budget *budget_of(lua_State *co) {
-    lua_rawgetp(co, LUA_REGISTRYINDEX, co);
-    struct lkhp_budget *budget = lua_touserdata(co, -1);
-    lua_pop(co, 1);
-    return budget;
+/* Whose turn it is, or NULL. */
+static struct lkhp_budget *current(lua_State *L) {
+    void *data;
+    return lua_getallocf(L, &data) == bounded_alloc ? data : NULL;
 }
 
-/* Once something is spent every further instruction throws, so that no pcall can go on as if
- * nothing had been. */
-static void on_count(lua_State *co, lua_Debug *where) {
+/* ---- the hook ---- */
+
+/* Throws what Lua throws for want of memory: unlike any other error, it calls no message handler,
+ * which would run without a hook. */
+static void throw_silently(lua_State *L, struct lkhp_budget *budget) {
+    budget->denied = 2; /* the second after a full collection */
+    lua_newuserdatauv(L, 1, 0);
+}
+
+static void on_count(lua_State *L, lua_Debug *where) {
     (void)where;
-    struct lkhp_budget *budget = budget_of(co);
+    struct lkhp_budget *budget = current(L);
     if (!budget)
         return;
-    if (!budget->spent) {
-        budget->instructions -= HOOK_EVERY;
-        if (budget->instructions <= 0)
-            budget->spent = "instruction";
-        else if (now() - budget->turn_began > budget->nanoseconds)
-            budget->spent = "time";
-        else
-            return;
-        lua_sethook(co, on_count, LUA_MASKCOUNT, 1);
+    if (budget->spent == NOTHING) {
+        take_instructions(budget, HOOK_EVERY);
+        look_at_clock(budget);
     }
-    luaL_error(co, "the %s budget is spent", budget->spent);
+    if (budget->spent == NOTHING)
+        return;
+    budget->thrown = L != budget->co || !lua_isyieldable(L);
+    if (budget->thrown) {
+        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+        throw_silently(L, budget);
+    }
+    lua_yield(L, 0);
+}
+
+/* ---- turns ---- */
+
+/* What __index of strings is becomes what the registry has at this key; the old one is pushed. */
+static bool swap_methods(lua_State *L, const char *key) {
+    lua_pushliteral(L, "");
+    if (!lua_getmetatable(L, -1)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    lua_pushliteral(L, "__index");
+    lua_rawget(L, -2);
+    lua_pushliteral(L, "__index");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+    lua_rawset(L, -4);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+    return true;
+}
+
+static void enter(lua_State *L, struct lkhp_budget *budget) {
+    if (budget->guarded && swap_methods(L, &guarded_key))
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &host_key);
+    budget->refused = false;
+    budget->denied = 0;
+    budget->turn_began = now();
+    budget->alloc = lua_getallocf(L, &budget->alloc_data);
+    lua_setallocf(L, bounded_alloc, budget);
+}
+
+static void leave(lua_State *L, struct lkhp_budget *budget) {
+    lua_setallocf(L, budget->alloc, budget->alloc_data);
+    uint64_t spent = now() - budget->turn_began;
+    budget->nanoseconds -= spent < budget->nanoseconds ? spent : budget->nanoseconds;
+    if (budget->guarded && swap_methods(L, &host_key))
+        lua_pop(L, 1);
+}
+
+/* A turn inside another's suspends that one. */
+static struct lkhp_budget *change(lua_State *L, struct lkhp_budget *to) {
+    struct lkhp_budget *from = current(L);
+    luaL_checkstack(L, 5, NULL);
+    if (from)
+        leave(L, from);
+    if (to)
+        enter(L, to);
+    return from;
 }
 
 /* ---- functions ---- */
 
-/* new(co, instructions, bytes, seconds) → budget, tied to this coroutine */
+static struct lkhp_budget *check_budget(lua_State *L, int index) {
+    return luaL_checkudata(L, index, BUDGET);
+}
+
+static lua_State *check_thread(lua_State *L, int index) {
+    lua_State *co = lua_tothread(L, index);
+    luaL_argcheck(L, co != NULL, index, "coroutine expected");
+    return co;
+}
+
+/* new(instructions, bytes, seconds, guarded) → budget of one coroutine. guarded: strings have the
+ * methods that guard() was given during its turns. */
 static int budget_new(lua_State *L) {
-    lua_State *co = lua_tothread(L, 1);
-    luaL_argcheck(L, co != NULL, 1, "coroutine expected");
-    lua_Integer instructions = luaL_checkinteger(L, 2);
-    lua_Number memory = luaL_checknumber(L, 3);
-    lua_Number seconds = luaL_checknumber(L, 4);
+    lua_Integer instructions = luaL_checkinteger(L, 1);
+    lua_Number memory = luaL_checknumber(L, 2);
+    lua_Number seconds = luaL_checknumber(L, 3);
     struct lkhp_budget *budget = lua_newuserdatauv(L, sizeof *budget, 0);
     memset(budget, 0, sizeof *budget);
     luaL_setmetatable(L, BUDGET);
@@ -97,62 +221,112 @@ static int budget_new(lua_State *L) {
     budget->most = memory < 4e18 ? (size_t)memory : SIZE_MAX / 2;
     budget->memory = budget->most;
     budget->nanoseconds = seconds < 9e9 ? (uint64_t)(seconds * 1e9) : UINT64_MAX;
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
-    lua_sethook(co, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+    budget->guarded = lua_toboolean(L, 4) != 0;
     return 1;
 }
 
-/* release(co): forgets its budget; to be called once it has ended */
-static int budget_release(lua_State *L) {
-    lua_State *co = lua_tothread(L, 1);
-    luaL_argcheck(L, co != NULL, 1, "coroutine expected");
-    lua_sethook(co, NULL, 0, 0);
-    lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, co);
+/* guard(methods): what strings have in guarded turns */
+static int budget_guard(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &guarded_key);
     return 0;
 }
 
+/* Pushes false, the error as text, a traceback. */
+static int fail(lua_State *L, lua_State *co, const char *text) {
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, text);
+    luaL_traceback(L, co, NULL, 0);
+    return 3;
+}
+
+static int fail_with_error(lua_State *L, lua_State *co) {
+    const char *text = NULL;
+    if (lua_type(co, -1) == LUA_TSTRING || lua_type(co, -1) == LUA_TNUMBER)
+        text = lua_tostring(co, -1);
+    if (!text) /* its metamethods are not called: they are the policy's */
+        text = lua_pushfstring(L, "(the error is a %s value)", luaL_typename(co, -1));
+    return fail(L, co, text);
+}
+
 /*
- * resume(budget, co, …) → as coroutine.resume. A turn under the budget: the bound on memory holds
- * from here to the yield, the end, or the error.
+ * resume(budget, co, …) → as coroutine.resume, and after an error a traceback. A turn under the
+ * budget: what it bounds holds from here to the yield, the end, or the error. With nil for the
+ * budget, a turn without bounds, whoever's turn it is now.
  */
 static int budget_resume(lua_State *L) {
-    struct lkhp_budget *budget = luaL_checkudata(L, 1, BUDGET);
-    lua_State *co = lua_tothread(L, 2);
-    luaL_argcheck(L, co != NULL, 2, "coroutine expected");
+    struct lkhp_budget *budget = lua_isnil(L, 1) ? NULL : check_budget(L, 1);
+    lua_State *co = check_thread(L, 2);
     int arguments = lua_gettop(L) - 2;
     if (!lua_checkstack(co, arguments + 1))
         return luaL_error(L, "too many arguments");
+    if (budget && !budget->co) {
+        budget->co = co;
+        lua_sethook(co, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+    }
     lua_xmove(L, co, arguments);
-    budget->refused = false;
-    budget->turn_began = now();
-    budget->alloc = lua_getallocf(L, &budget->alloc_data);
-    lua_setallocf(L, bounded_alloc, budget);
+    struct lkhp_budget *before = change(L, budget);
     int results;
     int status = lua_resume(co, L, arguments, &results);
-    lua_setallocf(L, budget->alloc, budget->alloc_data);
-    uint64_t spent = now() - budget->turn_began;
-    budget->nanoseconds -= spent < budget->nanoseconds ? spent : budget->nanoseconds;
+    change(L, before);
+    if (budget && budget->spent != NOTHING)
+        return fail(L, co, explain(budget));
     if (status != LUA_OK && status != LUA_YIELD)
-        results = 1; /* the error */
+        return fail_with_error(L, co);
     if (!lua_checkstack(L, results + 1)) {
         lua_pop(co, results);
         return luaL_error(L, "too many results");
     }
-    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
-    if (status == LUA_ERRMEM && budget->refused) {
-        lua_pop(co, 1);
-        lua_pushliteral(L, "the memory budget is spent");
-        return 2;
-    }
+    lua_pushboolean(L, 1);
     lua_xmove(co, L, results);
     return results + 1;
 }
 
+/*
+ * close(budget, co): ends a coroutine that waits or has failed; its to-be-closed variables are
+ * closed under a small budget of their own. Not those of one that the hook ended inside of a C
+ * function: without a hook nothing would bound them, so they are left to the collector.
+ */
+static int budget_close(lua_State *L) {
+    struct lkhp_budget *budget = check_budget(L, 1);
+    lua_State *co = check_thread(L, 2);
+    if (budget->thrown)
+        return 0;
+    budget->instructions = CLOSING_INSTRUCTIONS;
+    budget->nanoseconds = CLOSING_TIME;
+    if (budget->memory < CLOSING_MEMORY)
+        budget->memory = CLOSING_MEMORY;
+    budget->refusals = 0;
+    budget->spent = NOTHING;
+    budget->co = co;
+    lua_sethook(co, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+    struct lkhp_budget *before = change(L, budget);
+    lua_resetthread(co);
+    change(L, before);
+    return 0;
+}
+
+/* charge(n): counts what follows as so many instructions, where this is a bounded turn. Throws when
+ * they are not there. */
+static int budget_charge(lua_State *L) {
+    lua_Number count = luaL_checknumber(L, 1);
+    struct lkhp_budget *budget = current(L);
+    if (!budget)
+        return 0;
+    if (budget->spent == NOTHING && count > 0) {
+        take_instructions(budget, count < 9e18 ? (lua_Integer)count : LUA_MAXINTEGER);
+        look_at_clock(budget);
+    }
+    if (budget->spent != NOTHING)
+        return luaL_error(L, "%s", explain(budget));
+    return 0;
+}
+
 int lkhp_open_budget(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"new", budget_new}, {"release", budget_release}, {"resume", budget_resume}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new", budget_new},       {"guard", budget_guard},
+                                         {"resume", budget_resume}, {"close", budget_close},
+                                         {"charge", budget_charge}, {NULL, NULL}};
     luaL_newmetatable(L, BUDGET);
     lua_pop(L, 1);
     luaL_newlib(L, functions);

@@ -7,11 +7,14 @@ local log = require "khp.log"
 
 local loop, timer = core.loop, core.timer
 
+local unpack = table.unpack or unpack
+
 local task = {}
 
 ---@class khp.Place  where at most one waits; embed it in what is waited for
 ---@field waiter thread|true|nil
 ---@field timer userdata?
+---@field cancelled (fun(place: khp.Place))? told when the task that waits here is cancelled
 
 -- Every task that has not ended → the place where it waits, or true while it runs.
 local tasks = setmetatable({}, { __mode = "k" })
@@ -19,35 +22,65 @@ local tasks = setmetatable({}, { __mode = "k" })
 -- The main chunk's turn: what it was woken with, by place.
 local results = setmetatable({}, { __mode = "k" })
 
--- Those of them that run under a budget → it, and who is told how they ended.
-local budgets = setmetatable({}, { __mode = "k" })
+-- Those of them that run under a budget → what belongs to it: { budget =, after =, done =, ends = }.
+local bounds = setmetatable({}, { __mode = "k" })
 
--- Those of them that wait by another clock than the loop's → what makes their timers.
-local clocks = setmetatable({}, { __mode = "k" })
+-- Whether the one that has its turn runs under a budget.
+local bounded_turn = false
+
+local STRAY = "a policy waits with khp.sleep, khp.connect and khp.promise, and yields in no other way"
+
+-- A task under a budget has ended, of itself or not. What still waits or has failed is closed.
+local function finish(co, bound)
+  tasks[co], bounds[co] = nil, nil
+  if coroutine.status(co) ~= "dead" or bound.failed then
+    core.budget.close(bound.budget, co)
+  end
+  for _, f in ipairs(bound.ends or {}) do
+    f()
+  end
+end
 
 local function ended(co, ok, ...)
-  if coroutine.status(co) ~= "dead" then
-    return
-  end
-  tasks[co] = nil
-  local bounded = budgets[co]
-  if bounded then
-    budgets[co] = nil
-    core.budget.release(co)
-    bounded.done(ok, ok and ... or debug.traceback(co, tostring((...))))
+  local bound = bounds[co]
+  if not bound then
+    if coroutine.status(co) == "dead" then
+      tasks[co] = nil
+      if not ok then
+        log.traceback(co, (...))
+        if coroutine.close then
+          coroutine.close(co)
+        end
+      end
+    end
   elseif not ok then
-    log.traceback(co, (...))
+    bound.failed = true
+    finish(co, bound)
+    bound.done(false, ...)
+  elseif coroutine.status(co) == "dead" then
+    finish(co, bound)
+    bound.done(true, ...)
+  elseif tasks[co] == true then
+    local traceback = debug.traceback(co)
+    finish(co, bound)
+    bound.done(false, STRAY, traceback)
   end
+end
+
+local function after_turn(co, before, ...)
+  bounded_turn = before
+  return ended(co, ...)
 end
 
 -- The one place where tasks are resumed.
 local function resume(co, ...)
-  local bounded = budgets[co]
-  if bounded then
-    ended(co, core.budget.resume(bounded.budget, co, ...))
-  else
-    ended(co, coroutine.resume(co, ...))
+  local bound = bounds[co]
+  if bound or bounded_turn then
+    local before = bounded_turn
+    bounded_turn = bound ~= nil
+    return after_turn(co, before, core.budget.resume(bound and bound.budget, co, ...))
   end
+  return ended(co, coroutine.resume(co, ...))
 end
 
 --- Starts f(...) as a task; it runs until it first waits. An error in it is logged and ends only the task.
@@ -68,28 +101,67 @@ end
 ---@field instructions integer
 ---@field memory number bytes
 ---@field time number seconds in which it holds the loop
----@field after (fun(seconds: number, f: function): { cancel: function })? makes its timers; nil: the loop's
+---@field guarded boolean? whether strings have the methods that core.budget.guard() was given
+---@field after (fun(seconds: number, f: function): userdata)? what rings when it waits; default: the loop's timers
 
---- Starts f(...) as a task under a budget. When it has ended, done(true, result) or done(false, error with traceback)
+local function new_budget(given)
+  return core.budget.new(given.instructions, given.memory, given.time, given.guarded)
+end
+
+--- Starts f(...) as a task under a budget. When it has ended, done(true, results…) or done(false, message, traceback)
 --- is called, unless it was cancelled.
 ---@param budget khp.Budget
----@param done fun(ok: boolean, result: any)
+---@param done fun(ok: boolean, ...: any)
 ---@param f function
 ---@param ... any
 ---@return thread
 function task.spawn_bounded(budget, done, f, ...)
   local co = coroutine.create(f)
-  tasks[co], clocks[co] = true, budget.after
-  budgets[co] = { budget = core.budget.new(co, budget.instructions, budget.memory, budget.time), done = done }
+  tasks[co] = true
+  bounds[co] = { budget = new_budget(budget), after = budget.after, done = done }
   resume(co, ...)
   return co
+end
+
+--- Runs f(...) under a budget, here and now: it cannot wait.
+---@param budget khp.Budget
+---@param f function
+---@param ... any
+---@return boolean ok, any ... results, or message and traceback
+function task.run_bounded(budget, f, ...)
+  local ok, ended_with = nil, nil
+  local co = coroutine.create(f)
+  bounds[co] = {
+    budget = new_budget(budget),
+    done = function(...)
+      ok, ended_with = (...), { n = select("#", ...), ... }
+    end,
+  }
+  tasks[co] = true
+  resume(co, ...)
+  if ok == nil then
+    local traceback = debug.traceback(co)
+    task.cancel(co)
+    return false, "nothing may wait here", traceback
+  end
+  return unpack(ended_with, 1, ended_with.n)
+end
+
+--- Has f called when the running task, which is one under a budget, has ended.
+---@param f function
+---@return boolean done whether there is such a task
+function task.at_end(f)
+  local bound = bounds[coroutine.running()]
+  if bound then
+    bound.ends = bound.ends or {}
+    bound.ends[#bound.ends + 1] = f
+  end
+  return bound ~= nil
 end
 
 local function pack(...)
   return { n = select("#", ...), ... }
 end
-
-local unpack = table.unpack or unpack
 
 -- Who is asking: a task's coroutine, true for the main chunk, or an error at the caller's line.
 local function who(level)
@@ -147,7 +219,8 @@ function task.wait(place, seconds)
   end
   place.waiter = co
   if seconds then
-    place.timer = (clocks[co] or timer)(seconds, expire(place))
+    local bound = bounds[co]
+    place.timer = (bound and bound.after or timer)(seconds, expire(place))
   end
   if co == true then
     return turn(place)
@@ -182,7 +255,7 @@ end
 --- Ends a task that waits; its to-be-closed variables are closed (Lua 5.4). A task that runs or has ended: nothing.
 ---@param co thread
 function task.cancel(co)
-  local place = tasks[co]
+  local place, bound = tasks[co], bounds[co]
   if type(place) ~= "table" then
     return
   end
@@ -192,12 +265,13 @@ function task.cancel(co)
     place.timer = nil
   end
   tasks[co] = nil
-  if coroutine.close then
+  if bound then
+    finish(co, bound)
+  elseif coroutine.close then
     coroutine.close(co)
   end
-  if budgets[co] then
-    budgets[co] = nil
-    core.budget.release(co)
+  if place.cancelled then
+    place:cancelled()
   end
 end
 
