@@ -19,6 +19,7 @@ local attempt = {}
 --- What a call of connect() has to do with the world outside: the functions of connections, TLS and the clock. The
 --- tests of policies bring others.
 ---@class khp.Wires
+---@field key string? the next opening's Sec-WebSocket-Key; nil: random
 attempt.wires = setmetatable({ now = core.loop.now, adopt = connection.adopt, tls = tls.client }, {
   __index = core.conn,
 })
@@ -46,6 +47,7 @@ local function opening_options(call, target, headers)
   return {
     host = uri.host(target),
     target = target.target,
+    key = call.wires.key,
     protocols = call.options.protocols,
     extensions = call.options.extensions,
     headers = headers,
@@ -90,6 +92,7 @@ function attempt.new(call, target, headers, settings, server_name)
     host = through and through.host or target.host,
     port = through and through.port or target.port,
     path = target.unix,
+    target = target,
     tls = not through and settings or nil,
     server_name = server_name,
     timeout = timeout,
