@@ -3,8 +3,8 @@
  * are for lua/khp; what users may call on a connection is the table of methods that
  * lua/khp/connection.lua fills.
  *
- * User values: the fields that users see, the function for messages, the one for all other events,
- * and the state that lua/khp keeps for itself.
+ * User values: the fields that users see, the function for messages, the table of functions for all
+ * other events, by name, and the state that lua/khp keeps for itself.
  */
 #include "lua/lkhp.h"
 
@@ -12,7 +12,7 @@
 
 #include "ws/utf8.h"
 
-enum { FIELDS = 1, ON_MESSAGE, ON_EVENT, STATE, USER_VALUES = STATE };
+enum { FIELDS = 1, ON_MESSAGE, EVENTS, STATE, USER_VALUES = STATE };
 
 struct lkhp_conn {
     struct khp_conn conn;
@@ -49,15 +49,11 @@ struct event {
     const struct khp_conn_close *close;
 };
 
-static void push_self_and_handler(lua_State *L, const struct lkhp_conn *conn, int handler) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, conn->reference);
-    lua_getiuservalue(L, -1, handler);
-    lua_insert(L, -2);
-}
-
 static int deliver_message(lua_State *L) {
     const struct event *event = lua_touserdata(L, 1);
-    push_self_and_handler(L, event->conn, ON_MESSAGE);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, event->conn->reference);
+    lua_getiuservalue(L, -1, ON_MESSAGE);
+    lua_insert(L, -2);
     lua_pushlstring(L, event->bytes, event->n);
     if (event->kind == KHP_WS_TEXT)
         lua_pushlstring(L, "text", 4);
@@ -72,12 +68,25 @@ static const char *const by_names[] = {[KHP_CONN_BY_LOCAL] = "local",
                                        [KHP_CONN_BY_NETWORK] = "network",
                                        [KHP_CONN_BY_TIMEOUT] = "timeout"};
 
-/* on_event(conn, name [, bytes]) or (conn, "closed", code, reason, clean, by, net code) */
+/* Pushes the function for events of this name, the connection and its state. false: nobody hears
+ * them. */
+static bool push_handler(lua_State *L, const struct lkhp_conn *conn, const char *name) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, conn->reference);
+    lua_getiuservalue(L, -1, EVENTS);
+    if (lua_getfield(L, -1, name) == LUA_TNIL)
+        return false;
+    lua_replace(L, -2);
+    lua_insert(L, -2);
+    lua_getiuservalue(L, -1, STATE);
+    return true;
+}
+
+/* f(conn, state [, bytes]), or closed(conn, state, code, reason, clean, by, net code) */
 static int deliver_event(lua_State *L) {
     const struct event *event = lua_touserdata(L, 1);
     int arguments = 2;
-    push_self_and_handler(L, event->conn, ON_EVENT);
-    lua_pushstring(L, event->name);
+    if (!push_handler(L, event->conn, event->name))
+        return 0;
     if (event->bytes) {
         lua_pushlstring(L, event->bytes, event->n);
         arguments = 3;
@@ -137,10 +146,10 @@ static void on_closed(void *owner, const struct khp_conn_close *close) {
 
 static int forget(lua_State *L) {
     struct lkhp_conn *self = lua_touserdata(L, 1);
-    push_self_and_handler(L, self, ON_EVENT);
+    bool heard = push_handler(L, self, "gone");
     lkhp_drop(L, self->loop, &self->reference);
-    lua_pushliteral(L, "gone");
-    lua_call(L, 2, 0);
+    if (heard)
+        lua_call(L, 2, 0);
     return 0;
 }
 
@@ -160,15 +169,17 @@ static const struct khp_conn_handler handler = {.open = on_open,
 
 /* ---- making one ---- */
 
-struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int on_event) {
-    on_event = lua_absindex(L, on_event);
+struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int events) {
+    events = lua_absindex(L, events);
     struct lkhp_conn *self = lua_newuserdatauv(L, sizeof *self, USER_VALUES);
     memset(self, 0, sizeof *self);
     self->loop = loop;
     self->reference = LUA_NOREF;
     luaL_setmetatable(L, CONN);
-    lua_pushvalue(L, on_event);
-    lua_setiuservalue(L, -2, ON_EVENT);
+    lua_pushvalue(L, events);
+    lua_setiuservalue(L, -2, EVENTS);
+    lua_pushvalue(L, events + 1);
+    lua_setiuservalue(L, -2, STATE);
     lua_pushvalue(L, -1);
     self->reference = lkhp_hold(L, loop);
     return self;
@@ -181,14 +192,15 @@ void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
 }
 
 /*
- * connect(options, on_event, limits) → connection. Every failure of the network is its "closed"
- * event. options: host, port, path (unix), tls, server_name, timeout and attempt_delay in seconds.
+ * connect(options, events, state, limits) → connection. Every failure of the network is its
+ * "closed" event. events: name → f(conn, state, …), heard until on_event(). options: host, port,
+ * path (unix), tls, server_name, timeout and attempt_delay in seconds.
  */
 static int conn_connect(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    luaL_checktype(L, 3, LUA_TTABLE);
-    lua_settop(L, 3);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_settop(L, 4);
     struct lkhp_loop *loop = lkhp_loop(L);
     struct khp_net_connect_options options = {
         .host = lkhp_opt_string(L, 1, "host", NULL),
@@ -199,7 +211,7 @@ static int conn_connect(lua_State *L) {
         .timeout_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "timeout", 10)),
         .attempt_ms = lkhp_milliseconds(lkhp_opt_number(L, 1, "attempt_delay", 0.25))};
     struct lkhp_conn *self = lkhp_conn_push(L, loop, 2);
-    struct khp_conn_settings *settings = lkhp_settings(L, 3);
+    struct khp_conn_settings *settings = lkhp_settings(L, 4);
     struct khp_net_stream *stream = khp_net_connect(loop->net, &options, NULL, NULL);
     if (stream)
         lkhp_conn_begin(self, stream, settings);
@@ -414,11 +426,13 @@ static int conn_on_message(lua_State *L) {
     return 0;
 }
 
+/* on_event(conn, events, state): all other events go to events[name](conn, state, …) from now on */
 static int conn_on_event(lua_State *L) {
     check(L);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_settop(L, 2);
-    lua_setiuservalue(L, 1, ON_EVENT);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 3);
+    lua_setiuservalue(L, 1, STATE);
+    lua_setiuservalue(L, 1, EVENTS);
     return 0;
 }
 
@@ -445,14 +459,9 @@ static int conn_fields(lua_State *L) {
     return 1;
 }
 
-/* state(conn) → what was kept; state(conn, value) keeps */
+/* state(conn) → what the events are heard with */
 static int conn_state(lua_State *L) {
     check(L);
-    if (lua_gettop(L) >= 2) {
-        lua_settop(L, 2);
-        lua_setiuservalue(L, 1, STATE);
-        return 0;
-    }
     lua_getiuservalue(L, 1, STATE);
     return 1;
 }

@@ -8,7 +8,7 @@
 
 #define LISTENER "khp.listener"
 
-enum { ON_EVENT = 1, TLS_SETTINGS, USER_VALUES = TLS_SETTINGS };
+enum { EVENTS = 1, STATE, TLS_SETTINGS, USER_VALUES = TLS_SETTINGS };
 
 struct lkhp_listener {
     struct khp_net_listener *listener; /* NULL once closed */
@@ -26,8 +26,9 @@ static int accept_stream(lua_State *L) {
     const struct accepted *accepted = lua_touserdata(L, 1);
     struct lkhp_listener *self = accepted->listener;
     lua_rawgeti(L, LUA_REGISTRYINDEX, self->reference);
-    lua_getiuservalue(L, -1, ON_EVENT);
-    struct lkhp_conn *conn = lkhp_conn_push(L, self->loop, -1);
+    lua_getiuservalue(L, -1, EVENTS);
+    lua_getiuservalue(L, -2, STATE);
+    struct lkhp_conn *conn = lkhp_conn_push(L, self->loop, -2);
     lkhp_conn_begin(conn, accepted->stream, self->settings);
     return 0;
 }
@@ -40,14 +41,15 @@ static void on_accept(void *owner, struct khp_net_stream *stream) {
 }
 
 /*
- * listen(options, on_event, limits) → listener | nil, message, code. options: host, port, path
- * (unix), fd, reuse_port, backlog, connections, tls, tls_timeout in seconds.
+ * listen(options, events, state, limits) → listener | nil, message, code. events and state: of each
+ * connection that is accepted, see conn.c. options: host, port, path (unix), fd, reuse_port,
+ * backlog, connections, tls, tls_timeout in seconds.
  */
 static int listener_listen(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    luaL_checktype(L, 3, LUA_TTABLE);
-    lua_settop(L, 3);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_settop(L, 4);
     struct lkhp_loop *loop = lkhp_loop(L);
     struct khp_net_listener_options options = {
         .host = lkhp_opt_string(L, 1, "host", NULL),
@@ -65,10 +67,12 @@ static int listener_listen(lua_State *L) {
     self->reference = LUA_NOREF;
     luaL_setmetatable(L, LISTENER);
     lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, ON_EVENT);
+    lua_setiuservalue(L, -2, EVENTS);
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, -2, STATE);
     lua_getfield(L, 1, "tls");
     lua_setiuservalue(L, -2, TLS_SETTINGS);
-    self->settings = lkhp_settings(L, 3);
+    self->settings = lkhp_settings(L, 4);
     struct khp_net_error error;
     lua_pushvalue(L, -1);
     self->reference = lkhp_hold(L, loop);

@@ -63,10 +63,11 @@ struct khp_conn_settings *lkhp_settings(lua_State *L, int index);
 void lkhp_push_address(lua_State *L, const struct khp_net_address *address);
 
 /*
- * A connection's userdata, blank, left on the stack; its events will go to the function at index
- * on_event. Begin it with lkhp_conn_begin(); until then it may be dropped. May throw.
+ * A connection's userdata, blank, left on the stack; its events will go to the table of functions
+ * at index events, with the state that is at the index after it. Begin it with lkhp_conn_begin();
+ * until then it may be dropped. May throw.
  */
-struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int on_event);
+struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int events);
 
 /* Gives it the stream, not yet open, and a reference of settings. The connection lives until the
  * stream has ended. */

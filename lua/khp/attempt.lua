@@ -19,7 +19,6 @@ local attempt = {}
 --- What a call of connect() has to do with the world outside: the functions of connections, TLS and the clock. The
 --- tests of policies bring others.
 ---@class khp.Wires
----@field key string? the next opening's Sec-WebSocket-Key; nil: random
 attempt.wires = setmetatable({ now = core.loop.now, adopt = connection.adopt, tls = tls.client }, {
   __index = core.conn,
 })
@@ -43,11 +42,18 @@ local function push(self, ...)
   task.wake(self)
 end
 
+local events = {}
+
+for _, name in ipairs { "open", "bytes", "closed" } do
+  events[name] = function(_, self, ...)
+    push(self, name, ...)
+  end
+end
+
 local function opening_options(call, target, headers)
   return {
     host = uri.host(target),
     target = target.target,
-    key = call.wires.key,
     protocols = call.options.protocols,
     extensions = call.options.extensions,
     headers = headers,
@@ -92,13 +98,10 @@ function attempt.new(call, target, headers, settings, server_name)
     host = through and through.host or target.host,
     port = through and through.port or target.port,
     path = target.unix,
-    target = target,
     tls = not through and settings or nil,
     server_name = server_name,
     timeout = timeout,
-  }, function(_, ...)
-    push(self, ...)
-  end, call.limits)
+  }, events, self, call.limits)
   wires.on_message(self.conn, function(_, message, kind)
     push(self, "message", message, kind)
   end)
@@ -475,7 +478,7 @@ function methods:run()
   local opened, message, code, detail = run(self)
   if not opened then
     self.wires.close(self.conn, 1011, "")
-    self.wires.on_event(self.conn, function() end)
+    self.wires.on_event(self.conn, {}, nil)
     self.wires.on_message(self.conn, function() end)
   end
   return opened, message, code, detail

@@ -93,8 +93,10 @@ function events.closed(self, state, code, reason, clean, by)
   if state.draining then
     task.wake(state.draining)
   end
-  for _, place in pairs(state.pings or {}) do
-    task.wake(place)
+  if state.pings then
+    for _, place in pairs(state.pings) do
+      task.wake(place)
+    end
   end
   if state.ending then
     task.wake(state.ending)
@@ -121,13 +123,6 @@ end
 function events.gone(self, state)
   if state.on_gone then
     state.on_gone(self)
-  end
-end
-
-local function on_event(self, name, ...)
-  local handle = events[name]
-  if handle then
-    return handle(self, conn.state(self), ...)
   end
 end
 
@@ -168,14 +163,12 @@ end
 
 -- Delivers an event that came before the connection was adopted.
 local function replay(self, name, ...)
-  local deliver = on_event
+  local state, ok, message = conn.state(self), true, nil
   if name == "message" then
-    local on_message = conn.state(self).handlers.on_message or enqueue
-    deliver = function(_, _, message, kind)
-      on_message(self, message, kind)
-    end
+    ok, message = xpcall(state.handlers.on_message or enqueue, debug.traceback, self, ...)
+  elseif events[name] then
+    ok, message = xpcall(events[name], debug.traceback, self, state, ...)
   end
-  local ok, message = xpcall(deliver, debug.traceback, self, name, ...)
   if not ok then
     log.error("%s: %s", name, message)
     conn.close(self, 1011, "internal error")
@@ -193,8 +186,7 @@ end
 function connection.adopt(self, fields, handlers, head, on_gone, early)
   fields[lazy] = head
   conn.fields(self, setmetatable(fields, lazy))
-  conn.state(self, { handlers = handlers, on_gone = on_gone })
-  conn.on_event(self, on_event)
+  conn.on_event(self, events, { handlers = handlers, on_gone = on_gone })
   conn.on_message(self, handlers.on_message or enqueue)
   for i = 1, early and #early or 0 do
     replay(self, unpack(early[i], 1, 7))

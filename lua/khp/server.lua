@@ -20,6 +20,7 @@ local tls = require "khp.tls"
 local world = require "khp.policy.world"
 
 local conn, loop = core.conn, core.loop
+local max = math.max
 
 local server = {}
 
@@ -179,16 +180,17 @@ handle["close"] = function(self, state, code, reason)
 end
 
 -- Keeps the connection's timer in step with what the machine awaits.
-local function schedule(self, machine)
+local function schedule(self, machine, now)
   local due = machine:deadline()
-  conn.deadline(self, due and math.max(due - loop.now(), 0.001))
+  conn.deadline(self, due and max(due - now, 0.001))
 end
 
 local function begin_extended(self, state, result)
   local owner = state.server
   state.step = "extended"
-  state.machine = extended.new(owner.extended, result, loop.now())
-  schedule(self, state.machine)
+  local now = loop.now()
+  state.machine = extended.new(owner.extended, result, now)
+  schedule(self, state.machine, now)
   conn.on_message(self, extended_message)
 end
 
@@ -255,7 +257,7 @@ function events.deadline(self, state)
     state.machine:tick(loop.now())
     pump(self, state)
     if state.machine then
-      schedule(self, state.machine)
+      schedule(self, state.machine, loop.now())
     end
   end
 end
@@ -274,34 +276,25 @@ function events.gone(self, state)
   state.server.on_gone(self)
 end
 
--- The first event of an accepted connection.
-local function begin(owner, self)
+-- What is heard of an accepted connection before it is open: TCP, and TLS where the server has it.
+local accepted = {}
+
+function accepted.open(self, owner)
+  local now = loop.now()
   local state = {
     server = owner,
     policy = owner.policy,
     step = "opening",
-    machine = opening.new(owner.opening, loop.now()),
+    machine = opening.new(owner.opening, now),
   }
   owner.live[self] = true
-  conn.state(self, state)
-  schedule(self, state.machine)
+  conn.on_event(self, events, state)
+  schedule(self, state.machine, now)
 end
 
-local function event_handler(owner)
-  return function(self, name, ...)
-    local state = conn.state(self)
-    if state then
-      local event = events[name]
-      if event then
-        event(self, state, ...)
-      end
-    elseif name == "open" then
-      begin(owner, self)
-    elseif name == "closed" then -- TLS failed
-      owner.counts.failed = owner.counts.failed + 1
-      log.info("a connection failed before it was open: %s", (select(2, ...)))
-    end
-  end
+function accepted.closed(_, owner, _, reason)
+  owner.counts.failed = owner.counts.failed + 1
+  log.info("a connection failed before it was open: %s", reason)
 end
 
 --- Listens. See the reference for the options.
@@ -367,7 +360,7 @@ function server.listen(given)
     connections = owner.limits.connections,
     tls = owner.tls,
     tls_timeout = owner.limits.opening,
-  }, event_handler(owner), owner.limits)
+  }, accepted, owner, owner.limits)
   if not listener then
     return errors.fail(message, code, { host = checked.host, port = checked.port, path = checked.path })
   end

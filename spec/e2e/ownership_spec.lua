@@ -283,7 +283,7 @@ local program = [[
   end
   khp.spawn(function() khp.connect("ws://localhost:1/") end)
   khp.spawn(khp.sleep, 1000)
-  local raw = require("khp.core").conn.connect({ host = "127.0.0.1", port = port }, function() end,
+  local raw = require("khp.core").conn.connect({ host = "127.0.0.1", port = port }, {}, nil,
     require("khp.limits").defaults)
   for i = 1, STEPS do khp.step(0.01) end
   if FULL then collectgarbage() end

@@ -20,14 +20,20 @@ local KHP = "x-kaazing-handshake"
 local peer = {}
 peer.__index = peer
 
-local function on_event(self, name, a, b)
-  if name == "open" then
-    self.opened = true
-  elseif name == "bytes" then
-    self.received = self.received .. a
-  elseif name == "closed" then
-    self.ended = b == "" and "closed" or b
-  end
+local events = {}
+
+function events.open(_, self)
+  self.opened = true
+  task.wake(self)
+end
+
+function events.bytes(_, self, bytes)
+  self.received = self.received .. bytes
+  task.wake(self)
+end
+
+function events.closed(_, self, _, reason)
+  self.ended = reason == "" and "closed" or reason
   task.wake(self)
 end
 
@@ -174,9 +180,7 @@ end
 ---@return hand.Peer
 function hand.client(port)
   local self = setmetatable({ received = "", role = "client" }, peer)
-  self.conn = core.conn.connect({ host = "127.0.0.1", port = port }, function(_, ...)
-    on_event(self, ...)
-  end, limits.defaults)
+  self.conn = core.conn.connect({ host = "127.0.0.1", port = port }, events, self, limits.defaults)
   await(self, function()
     return self.opened
   end, "a connection")
@@ -239,16 +243,9 @@ server.__index = server
 ---@return hand.Server
 function hand.server(script)
   local self = setmetatable({ peers = {}, failures = {}, running = 0 }, server)
-  local by_conn = setmetatable({}, { __mode = "k" })
-  self.listener = assert(core.listener.listen({ host = "127.0.0.1", port = 0 }, function(conn, name, ...)
-    local one = by_conn[conn]
-    if one then
-      return on_event(one, name, ...)
-    elseif name ~= "open" then
-      return
-    end
-    one = setmetatable({ received = "", role = "server", conn = conn }, peer)
-    by_conn[conn] = one
+  local function begin(conn)
+    local one = setmetatable({ received = "", role = "server", conn = conn }, peer)
+    core.conn.on_event(conn, events, one)
     self.peers[#self.peers + 1] = one
     self.running = self.running + 1
     khp.spawn(function()
@@ -261,7 +258,8 @@ function hand.server(script)
         pcall(linger, one)
       end
     end)
-  end, limits.defaults))
+  end
+  self.listener = assert(core.listener.listen({ host = "127.0.0.1", port = 0 }, { open = begin }, nil, limits.defaults))
   local _, port = core.listener.address(self.listener)
   self.port = port
   self.url = ("ws://127.0.0.1:%d/"):format(port)

@@ -45,15 +45,17 @@ peer.__index = peer
 function net.peer(port)
   local self = setmetatable({ received = "", ended = nil }, peer)
   local limits = require("khp.limits").defaults
-  self.conn = core.conn.connect({ host = "127.0.0.1", port = port }, function(_, name, a, b)
-    if name == "open" then
+  self.conn = core.conn.connect({ host = "127.0.0.1", port = port }, {
+    open = function()
       self.open = true
-    elseif name == "bytes" then
-      self.received = self.received .. a
-    elseif name == "closed" then
-      self.ended = b
-    end
-  end, limits)
+    end,
+    bytes = function(_, _, bytes)
+      self.received = self.received .. bytes
+    end,
+    closed = function(_, _, _, reason)
+      self.ended = reason
+    end,
+  }, nil, limits)
   net.await(function()
     return self.open or self.ended
   end, "a connection")

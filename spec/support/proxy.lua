@@ -28,36 +28,37 @@ end
 local function join(self, client, server)
   self.tunnels = self.tunnels + 1
   for from, to in pairs { [client] = server, [server] = client } do
-    conn.on_event(from, function(_, name, bytes)
-      if name == "bytes" then
+    conn.on_event(from, {
+      bytes = function(_, _, bytes)
         if from == client then
           self.through[#self.through + 1] = bytes
         end
         conn.write(to, bytes)
-      elseif name == "closed" then
+      end,
+      closed = function()
         conn.close(to)
         self.tunnels = self.tunnels - (from == client and 1 or 0)
-      end
-    end)
+      end,
+    })
   end
 end
 
 local function reach(self, client, authority)
   local host, port = authority:match "^%[?(.-)%]?:(%d+)$"
   local place = self.places[authority] or { host, tonumber(port) }
-  local server
-  server = conn.connect({ host = place[1], port = place[2] }, function(_, name, _, reason)
-    if name == "open" then
+  conn.connect({ host = place[1], port = place[2] }, {
+    open = function(server)
       self.pending[client] = nil
       join(self, client, server)
       answer(self, client, 200)
       if self.chatty then
         conn.write(client, self.chatty)
       end
-    elseif name == "closed" then
+    end,
+    closed = function(_, _, _, reason)
       answer(self, client, 502, nil, reason)
-    end
-  end, limits.defaults)
+    end,
+  }, nil, limits.defaults)
 end
 
 local function request(self, client, message)
@@ -84,16 +85,19 @@ function proxy.serve(options)
   for name, value in pairs(options or {}) do
     self[name] = value
   end
-  self.listener = assert(core.listener.listen({ host = "127.0.0.1", port = 0 }, function(client, name, bytes)
-    if name == "open" then
+  self.listener = assert(core.listener.listen({ host = "127.0.0.1", port = 0 }, {
+    open = function(client)
       self.pending[client] = http.parser "request"
-    elseif name == "bytes" and not self.silent and self.pending[client] then
-      local message = assert(self.pending[client]:head(bytes))
-      request(self, client, message)
-    elseif name == "closed" then
+    end,
+    bytes = function(client, _, bytes)
+      if not self.silent and self.pending[client] then
+        request(self, client, assert(self.pending[client]:head(bytes)))
+      end
+    end,
+    closed = function(client)
       self.pending[client] = nil
-    end
-  end, limits.defaults))
+    end,
+  }, nil, limits.defaults))
   local _, port = core.listener.address(self.listener)
   self.port = port
   self.url = ("http://127.0.0.1:%d"):format(port)

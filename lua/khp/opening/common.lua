@@ -24,21 +24,15 @@ function common.push(machine, name, a, b, c)
   machine.last = n + WIDTH
 end
 
---- Takes the oldest event: its name and values, or nil when there is none.
+--- Takes the oldest event: its name and values, or nil when there is none. Its place is used again once all are taken.
 function common.poll(machine)
   local n = machine.first
   if n == machine.last then
+    machine.first, machine.last = 0, 0
     return nil
   end
-  local name, a, b, c = machine[n + 1], machine[n + 2], machine[n + 3], machine[n + 4]
-  machine[n + 1], machine[n + 2], machine[n + 3], machine[n + 4] = nil, nil, nil, nil
-  n = n + WIDTH
-  if n == machine.last then
-    machine.first, machine.last = 0, 0
-  else
-    machine.first = n
-  end
-  return name, a, b, c
+  machine.first = n + WIDTH
+  return machine[n + 1], machine[n + 2], machine[n + 3], machine[n + 4]
 end
 
 --- Assigns the state, which must be one that machine.legal allows after the present one.
