@@ -44,6 +44,18 @@ local function load_text(path, environment)
   return load(text, name, "t", environment)
 end
 
+-- Whose policy it is, by the first function that only one side has.
+local function side_of(functions)
+  for name in pairs(type(functions) == "table" and functions or {}) do
+    for side, contract in pairs(contracts) do
+      if contract[name] then
+        return side
+      end
+    end
+  end
+  return "server"
+end
+
 local function check(what, functions, side)
   if type(functions) ~= "table" then
     return what .. ": a policy returns a table of functions, not " .. type(functions)
@@ -64,9 +76,9 @@ end
 
 --- Loads and checks a policy.
 ---@param from string|table a path, or the table of functions itself
----@param side "server"|"client"
+---@param side "server"|"client"|nil nil: whosever it is by its functions
 ---@return khp.ServerPolicy|khp.ClientPolicy|nil functions
----@return string? message
+---@return string? message or the side
 ---@return string? code EPOLICY
 ---@return table? detail
 function policy.load(from, side)
@@ -84,11 +96,12 @@ function policy.load(from, side)
     end
     functions = result
   end
+  side = side or side_of(functions)
   local wrong = check(what, functions, side)
   if wrong then
     return errors.fail(wrong, "EPOLICY", { path = type(from) == "string" and from or nil })
   end
-  return functions
+  return functions, side
 end
 
 return policy

@@ -78,6 +78,10 @@ function describe.close(code, reason)
   return format("close %s %s", code or "", reason or "")
 end
 
+function describe.asks(method, url)
+  return format("a question to another server: %s %s", method, url)
+end
+
 function describe.redirect(location)
   return "redirect to " .. tostring(location)
 end
@@ -125,7 +129,7 @@ end
 
 local own = {}
 
-own.message = methods.await_message
+own.message, own.http = methods.await_message, methods.await_message
 
 function own.opens(self, step)
   local result = self:await(step, "open")
@@ -158,10 +162,24 @@ end
 
 local theirs = {}
 
-function theirs.message(self, step)
+-- What is sent to us: a machine that cannot take it, has ended or has not begun what it belongs to.
+local function bytes_for(self, step, method)
   if not step.bytes then
     fail(step.line, "what is sent to us has no gaps")
+  elseif not self.machine[method] then
+    local name, bytes = unpack(self.events[1] or {}, 1, 2)
+    fail(step.line, "nobody waits for this message" .. (name and " after " .. in_words(name, bytes) or ""),
+      name == "send" and compare.message({}, bytes) or nil)
   end
+  return step.bytes
+end
+
+function theirs.http(self, step)
+  self.machine:feed(bytes_for(self, step, "feed"))
+end
+
+function theirs.message(self, step)
+  bytes_for(self, step, "message")
   for _, piece in ipairs(self.cut(step.bytes)) do
     self.machine:message(piece, step.kind)
   end

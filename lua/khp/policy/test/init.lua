@@ -1,0 +1,163 @@
+-- A policy's own tests: transcripts in its table `tests`, played against the policy without a socket. Each test, all
+-- that stands under one heading, has a fresh copy of the policy and a world of its own, so that no test leaves
+-- anything behind, neither for another one nor for those who come in earnest. This file must not know how a
+-- transcript is played.
+
+local errors = require "khp.errors"
+local policies = require "khp.policy"
+local player = require "khp.transcript.player"
+local reader = require "khp.transcript.reader"
+local world = require "khp.policy.test.world"
+
+local test = {}
+
+local concat, find, format, gsub, sub = table.concat, string.find, string.format, string.gsub, string.sub
+local io_open, ipairs, pairs, sort, type = io.open, ipairs, pairs, table.sort, type
+
+local sides = { server = "khp.policy.test.server", client = "khp.policy.test.client" }
+
+-- What a policy may take while it is tested.
+local BUDGET = { instructions = 10000000, memory = 64 * 1024 * 1024, time = 5 }
+
+---@class khp.test.Result
+---@field title string
+---@field place string path and line
+---@field failure string? nil: passed; else what differs, in lines
+
+-- Where a text stands in the policy's file: path and the lines before it. What is put together otherwise has lines of
+-- its own.
+local function place_of(text, path, source, name)
+  local at = text ~= "" and find(source, text, 1, true)
+  if not at then
+    return format("%s (%s)", path, name), 0
+  end
+  local _, before = gsub(sub(source, 1, at - 1), "\n", "")
+  return path, before
+end
+
+-- The exchanges of a policy, in order, or what is wrong with them.
+local function read(tests, path, source)
+  local names, all = {}, {}
+  if type(tests) == "string" then
+    tests = { tests = tests }
+  elseif type(tests) ~= "table" then
+    return nil, format("%s: tests: a transcript or a table of transcripts expected, not %s", path, type(tests))
+  end
+  for name, text in pairs(tests) do
+    if type(name) ~= "string" or type(text) ~= "string" then
+      return nil, format("%s: tests: a transcript expected under each name, not %s", path, type(text))
+    end
+    names[#names + 1] = name
+  end
+  sort(names)
+  for _, name in ipairs(names) do
+    local text = gsub(tests[name], "\r\n", "\n")
+    local label, before = place_of(text, path, source, name)
+    local exchanges, message = reader.read(text, label, name, before)
+    if not exchanges then
+      return nil, message
+    end
+    for _, exchange in ipairs(exchanges) do
+      exchange.group = name .. exchange.group
+      all[#all + 1] = exchange
+    end
+  end
+  return all
+end
+
+-- One test: connections one after the other, with one copy of the policy in one world.
+local function play(exchanges, path, side)
+  local functions, message = policies.load(path, side)
+  if not functions then
+    return message
+  end
+  local around = world.new()
+  local budget = { after = around.after }
+  for name, value in pairs(BUDGET) do
+    budget[name] = value
+  end
+  local play_one = require(sides[side]).play
+  for _, exchange in ipairs(exchanges) do
+    local failure, notes = play_one(exchange, functions, around, budget)
+    if failure then
+      return concat({ player.show(failure, exchange.path), concat(notes, "\n") }, notes[1] and "\n" or "")
+    end
+  end
+  return nil
+end
+
+-- Under one heading.
+local function in_groups(exchanges)
+  local groups, last = {}, nil
+  for _, exchange in ipairs(exchanges) do
+    if not last or exchange.group ~= last[1].group then
+      last = {}
+      groups[#groups + 1] = last
+    end
+    last[#last + 1] = exchange
+  end
+  return groups
+end
+
+local function read_source(path)
+  local file = io_open(path, "rb")
+  local source = file and file:read "*a" or ""
+  if file then
+    file:close()
+  end
+  return (gsub(source, "\r\n", "\n"))
+end
+
+--- Runs the tests of a policy file that was loaded without a complaint.
+---@param path string
+---@param functions table what it returned
+---@param side "server"|"client"
+---@return khp.test.Result[]? results none: it has no tests
+---@return string? message what is wrong with the tests themselves
+function test.run(path, functions, side)
+  local results = {}
+  if functions.tests == nil then
+    return results
+  end
+  local exchanges, message = read(functions.tests, path, read_source(path))
+  if not exchanges then
+    return nil, message
+  end
+  for i, group in ipairs(in_groups(exchanges)) do
+    local first = group[1]
+    results[i] = {
+      title = first.title,
+      place = format("%s:%d", first.path, first.line),
+      failure = play(group, path, side),
+    }
+  end
+  return results
+end
+
+--- Loads a policy, and refuses a file of which a test fails. A table is taken as it is.
+---@param from string|table
+---@param side "server"|"client"
+---@return table? functions
+---@return string? message, string? code, table? detail
+function test.load(from, side)
+  local functions, message, code, detail = policies.load(from, side)
+  if not functions then
+    return nil, message, code, detail
+  elseif type(from) == "table" then
+    return functions
+  end
+  local results
+  results, message = test.run(from, functions, side)
+  if not results then
+    return errors.fail(message, "EPOLICY", { path = from })
+  end
+  for _, result in ipairs(results) do
+    if result.failure then
+      return errors.fail(format("%s: the policy's own test fails: %s\n%s", result.place, result.title, result.failure),
+        "EPOLICY", { path = from })
+    end
+  end
+  return functions
+end
+
+return test
