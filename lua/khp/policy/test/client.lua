@@ -77,12 +77,19 @@ end
 
 local function nothing() end
 
+local function tell(raw, name, ...)
+  local hear = raw.events[name]
+  if hear then
+    hear(raw, raw.state, ...)
+  end
+end
+
 -- What the machine of a player does, while the stream is one of bytes, and once it is one of messages.
 local function bytes_to(raw)
   return {
     poll = nothing,
     feed = function(_, bytes)
-      raw.on_event(raw, "bytes", bytes)
+      tell(raw, "bytes", bytes)
     end,
   }
 end
@@ -94,7 +101,7 @@ local function messages_to(raw)
       raw.on_message(raw, bytes, kind)
     end,
     finish = function(_, code, reason)
-      raw.on_event(raw, "closed", code, reason)
+      tell(raw, "closed", code, reason)
     end,
   }
 end
@@ -108,8 +115,8 @@ local function new_wires(self)
   function wires.tls()
     return true
   end
-  function wires.connect(given, on_event)
-    local raw = { on_event = on_event, on_message = nothing }
+  function wires.connect(given, events, state)
+    local raw = { events = events, state = state, on_message = nothing }
     local url = uri.format(given.target)
     if self.url and url ~= self.url then
       self:put("redirect", url)
@@ -121,12 +128,12 @@ local function new_wires(self)
       self.taken = step
       self.machine = bytes_to(raw)
       wires.key = read_request(step).headers["sec-websocket-key"]
-      on_event(raw, "open")
+      tell(raw, "open")
     end
     return raw
   end
-  function wires.on_event(raw, f)
-    raw.on_event = f
+  function wires.on_event(raw, events, state)
+    raw.events, raw.state = events, state
   end
   function wires.on_message(raw, f)
     raw.on_message = f
