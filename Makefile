@@ -114,7 +114,10 @@ install: ## copies the built module to PREFIX (LUADIR LIBDIR BINDIR DESTDIR)
 	done
 	@mkdir -p "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)"
 	$(INSTALL) -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/khp/core.so"
-	@for program in $(PROGRAMS); do $(INSTALL) -m 755 bin/$$program "$(DESTDIR)$(BINDIR)/$$program" || exit 1; done
+	@for program in $(PROGRAMS); do \
+		sed '1s|lua5.4|$(notdir $(LUA))|' bin/$$program >"$(DESTDIR)$(BINDIR)/$$program" && \
+		chmod 755 "$(DESTDIR)$(BINDIR)/$$program" || exit 1; \
+	done
 
 uninstall: ## removes what install put there
 	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" $(PROGRAMS:%="$(DESTDIR)$(BINDIR)/%")
@@ -123,11 +126,13 @@ uninstall: ## removes what install put there
 
 .PHONY: env demo bench
 
-# What the user had in these variables comes after ours, or the default path when he had nothing.
+# What the user had in these variables comes after ours, or the default path when he had nothing. bin is put before
+# PATH once.
 env: ## eval "$(make -s env)" lets the checkout run as if installed
 	@echo "export LUA_PATH='$(ROOT)/lua/?.lua;$(ROOT)/lua/?/init.lua;'\"\$${LUA_PATH_5_4:-\$${LUA_PATH:-;}}\""
 	@echo "export LUA_CPATH='$(abspath $(BUILD))/?.so;'\"\$${LUA_CPATH_5_4:-\$${LUA_CPATH:-;}}\""
 	@echo "unset LUA_PATH_5_4 LUA_CPATH_5_4"
+	@echo "case :\$$PATH: in *:'$(ROOT)/bin':*) ;; *) export PATH='$(ROOT)/bin:'\"\$$PATH\" ;; esac"
 
 WITH_ENV = eval "$$($(SUBMAKE) -s env BUILD=$(BUILD))" &&
 
@@ -203,12 +208,15 @@ SUITES = --limit $(LIMIT) \
 	$(foreach backend,$(BACKENDS),$(foreach file,$(E2E_SPECS),--tap '$(file) on $(backend)' \
 		'KHP_BACKEND=$(backend) $(RUN_LUA) $(BUSTED) -o TAP $(BUSTED_ARGS) $(file)'))
 
+POLICIES := $(sort $(wildcard examples/policies/*.lua))
+
 MUST_BUILD = $(SUBMAKE) -j$(JOBS) build spec-c-programs $(1) || { echo; echo "0 passed, 1 failed"; exit 1; }
 
 check: ## installs what is missing, builds, runs every test; the last line is the sum
 	@scripts/dependencies test
 	@$(call MUST_BUILD,WERROR=-Werror)
 	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES) \
+		--tap 'khp check examples/policies' '$(LUA) bin/khp check $(POLICIES)' \
 		--run layers '$(LUA) scripts/layers.lua' \
 		--run luacheck '$(SUBMAKE) lint-lua' \
 		--run rock '$(SUBMAKE) rock'
@@ -297,7 +305,7 @@ lint-layers:
 
 # luacheck has a Lua of its own and must not see the paths of ours.
 lint-lua:
-	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet --no-color .
+	@env -u LUA_PATH -u LUA_CPATH luacheck --quiet --no-color . bin/khp
 
 lint-cppcheck:
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,performance,portability \

@@ -110,6 +110,9 @@ build = {
     ["khp.auth.htpasswd"] = "lua/khp/auth/htpasswd.lua",
     ["khp.auth.nonces"] = "lua/khp/auth/nonces.lua",
     ["khp.auth.users"] = "lua/khp/auth/users.lua",
+    ["khp.cli"] = "lua/khp/cli/init.lua",
+    ["khp.cli.check"] = "lua/khp/cli/check.lua",
+    ["khp.cli.limits"] = "lua/khp/cli/limits.lua",
     ["khp.client"] = "lua/khp/client.lua",
     ["khp.connection"] = "lua/khp/connection.lua",
     ["khp.credentials"] = "lua/khp/credentials.lua",
@@ -158,6 +161,7 @@ build = {
   },
   install = {
     bin = {
+      khp = "bin/khp",
     },
   },
   copy_directories = { "docs" },

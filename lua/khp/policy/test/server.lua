@@ -40,10 +40,10 @@ local function ask(self, request, attempt)
   if self.step == "opening" then
     current.opening, current.path = request, request.path
   end
-  local deciding = task.spawn_bounded(self.budget, function(ok, returned)
+  local deciding = task.spawn_bounded(self.budget, function(ok, returned, traceback)
     done, self.deciding = true, nil
     if not ok then
-      complain(self, returned)
+      complain(self, traceback and returned .. "\n" .. traceback or returned)
       returned = decision.reject(500)
     end
     apply(self, returned, request)
