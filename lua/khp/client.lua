@@ -270,13 +270,38 @@ local function connect(url, checked, wires, around)
   return opened
 end
 
+---@class khp.ConnectOptions
+---@field protocols string[]? subprotocols, in order of preference
+---@field extensions string[]? "name; parameter=value" each, in order of preference
+---@field headers table? of the opening request. Authorization, Cookie and Proxy-Authorization go to the URL's own
+---  origin alone, the others wherever a redirect leads
+---@field origin string? value of Origin
+---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
+---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
+---  answers a 401, the strongest scheme first; the default is what stands in the URL. A table is for the URL's own origin
+---  alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is: `location`.
+---  A policy's `challenge` takes precedence
+---@field proxy string? http://[user:password@]host:port, reached with CONNECT; user and password go to it alone, and
+---  only when it asks for them
+---@field redirects string|function|nil a rule's name or a function: khp.redirect; default "always"
+---@field khp boolean? ask for the extended handshake; default true
+---@field require_khp boolean? a server that does not speak it is an error; default false
+---@field tls khp.ClientTls?
+---@field timeout number? seconds until the stream is open: name, TCP, proxy and TLS; default limits.opening
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")?
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)?
+---@field on_drain fun(conn: khp.Connection)?
+---@field limits table<string, number>? khp.limits
+---@field trace (fun(direction: "send"|"receive", stage: "proxy"|"opening"|"extended", bytes: string))? hears every byte
+---  of the handshakes as it is on the wire, credentials included: what it writes down must be kept as they are
+
 --- Connects and makes the handshakes. Waits: in a task it yields, in the main chunk it turns the loop.
 ---@param url string ws:// wss:// http:// https:// or ws+unix:///path.sock:/resource
----@param given table? see the reference
+---@param given khp.ConnectOptions?
 ---@return khp.Connection?
 ---@return string? message
 ---@return string? code
----@return table? detail status, headers, body, url, urls (all that were tried), attempts, permanent
+---@return table? detail status, headers, body, url, urls (all that were tried), attempts, permanent; proxy; traceback
 function client.connect(url, given)
   local checked = options.check(declaration, given, 2)
   task.check_waiting(2)

@@ -293,7 +293,8 @@ describe("a client's policy", function()
       fails("request = function() return { expect = true } end", "request: expect needs a body$")
       fails("request = function() return { headers = { Upgrade = 'x' } } end",
         "request: the header 'Upgrade' is the handshake's own$")
-      fails("request = function() return { headers = { ['X-A'] = 'a\\r\\nB: c' } } end", "request: a header value contains a control character: X%-A$")
+      fails("request = function() return { headers = { ['X-A'] = 'a\\r\\nB: c' } } end",
+        "request: a header value contains a control character: X%-A$")
       fails("request = function(_, n) return { headers = { ['a b'] = n == 2 and 'x' or nil } } end, \z
         challenge = function() return { token = 't' } end", "request: .*name")
       fails("challenge = function() return 'Basic abc' end", "challenge: a table or nil expected, not string$")
