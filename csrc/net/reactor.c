@@ -11,13 +11,17 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 #include "net/inside.h"
 
 enum {
     READ_SIZE = 64 * 1024,
     DESCRIPTORS_LEAST = 1024,
-    DESCRIPTORS_MOST = 65536 + 1024 /* unless asked for: libwebsockets' tables cost 16 bytes each */
+    DESCRIPTORS_MOST = 65536 + 1024, /* unless asked for: the tables cost 16 bytes each */
+    OWN_MOST = 4
 };
 
 struct khp_net_reactor {
@@ -25,7 +29,9 @@ struct khp_net_reactor {
     struct lws_context *context;
     struct lws_vhost *vhost;
     struct khp_net_stream *adopting;
-    int descriptors; /* the size of libwebsockets' tables: what is above it is refused */
+    int descriptors;   /* the size of libwebsockets' tables: what is above it is refused */
+    int own[OWN_MOST]; /* descriptors that libwebsockets opened and watches for itself */
+    unsigned own_count;
     bool uv;
     bool busy;
     lws_sorted_usec_list_t bound; /* poll backend: ends a wait */
@@ -116,12 +122,53 @@ static void finish_closing(uv_loop_t *uv) {
     } while (closing > 0);
 }
 
+/* Before anybody else's: what the context watches now it opened for itself. */
+static void note_own(struct khp_net_reactor *reactor) {
+    for (int fd = 0; fd < reactor->descriptors && reactor->own_count < OWN_MOST; fd++)
+        if (wsi_from_fd(reactor->context, fd) != NULL)
+            reactor->own[reactor->own_count++] = fd;
+}
+
+/*
+ * Some versions (4.3.5 and 4.4 among them, 4.3.3 not) forget to close the descriptor that wakes
+ * them. Whether it was closed is asked of an epoll set, since that knows a descriptor together with
+ * the file behind it: the number may be another thread's by now.
+ */
+static int watch_own(const struct khp_net_reactor *reactor) {
+#ifdef __linux__
+    struct epoll_event nothing = {0};
+    int set = reactor->own_count > 0 ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    for (unsigned i = 0; set >= 0 && i < reactor->own_count; i++)
+        (void)epoll_ctl(set, EPOLL_CTL_ADD, reactor->own[i], &nothing);
+    return set;
+#else
+    (void)reactor;
+    return -1;
+#endif
+}
+
+static void close_forgotten(const struct khp_net_reactor *reactor, int set) {
+#ifdef __linux__
+    struct epoll_event nothing = {0};
+    for (unsigned i = 0; i < reactor->own_count; i++)
+        if (epoll_ctl(set, EPOLL_CTL_MOD, reactor->own[i], &nothing) == 0)
+            close(reactor->own[i]);
+#endif
+    (void)reactor;
+    close(set);
+}
+
 static void destroy_context(struct khp_net_reactor *reactor) {
+    if (reactor->context == NULL)
+        return;
+    int set = watch_own(reactor);
     for (int tries = 0; reactor->context != NULL && tries < 4; tries++) {
         lws_context_destroy(reactor->context); /* sets it to NULL at the end */
         if (reactor->context != NULL)
             finish_closing(khp_net_loop_uv(reactor->loop));
     }
+    if (set >= 0)
+        close_forgotten(reactor, set);
 }
 
 static rlim_t table_size(const struct khp_net_reactor *reactor, unsigned most, rlim_t limit) {
@@ -167,10 +214,12 @@ static struct lws_context *create_context(struct khp_net_reactor *reactor, unsig
     if (reactor->context != NULL) {
         /* With a loop of ours it may return a context that it is already destroying. */
         struct lws_pollfd nobody = {.fd = uv_backend_fd(khp_net_loop_uv(reactor->loop))};
-        if (lws_service_fd(reactor->context, &nobody) < 0)
+        if (lws_service_fd(reactor->context, &nobody) < 0) {
             destroy_context(reactor);
-        else
+        } else {
+            note_own(reactor);
             reactor->vhost = lws_create_vhost(reactor->context, &info);
+        }
     }
     sigaction(SIGPIPE, &pipe, NULL);
     if (lowered)
