@@ -28,7 +28,7 @@ scandir(const char *dir, struct dirent ***namelist, int (*selector)(const struct
     } next = {.found = dlsym(RTLD_NEXT, "scandir")};
     if (!no_plugin)
         return next.call(dir, namelist, selector, cmp);
-    *namelist = malloc(1);
+    *namelist = calloc(1, sizeof **namelist);
     return 0;
 }
 
