@@ -153,7 +153,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
-.PHONY: spec spec-c spec-c-programs spec-all check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
+.PHONY: spec spec-c spec-c-programs spec-all conformance check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
 	coverage rock rockspec
 
 BUSTED = $(LUA) scripts/busted.lua
@@ -198,7 +198,9 @@ BACKENDS ?= uv poll
 LIMIT ?= 300
 LUA_SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
 E2E_SPECS := $(filter spec/e2e/%,$(LUA_SPECS))
-SUITES = --limit $(LIMIT) \
+# What became of each test, for the table of conformance.
+RESULTS := $(BUILD)/results
+SUITES = --limit $(LIMIT) --log $(RESULTS) \
 	$(foreach program,$(C_SPEC_PROGRAMS),--tap $(program:$(BUILD)/spec/%=spec/c/%.c) \
 		'CMOCKA_MESSAGE_OUTPUT=TAP $(RUN_C) $(program)') \
 	$(foreach name,$(FUZZERS),--tap spec/fuzz/corpus/$(name) \
@@ -216,10 +218,20 @@ check: ## installs what is missing, builds, runs every test; the last line is th
 	@scripts/dependencies test
 	@$(call MUST_BUILD,WERROR=-Werror)
 	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES) \
+		--tap conformance '$(LUA) scripts/conformance.lua --tap $(RESULTS)' \
 		--tap 'khp check examples/policies' '$(LUA) bin/khp check $(POLICIES)' \
 		--run layers '$(LUA) scripts/layers.lua' \
 		--run luacheck '$(SUBMAKE) lint-lua' \
 		--run rock '$(SUBMAKE) rock'
+
+# Without a change since the last check, this takes the results of that.
+TESTED = $(MODULE) $(C_SPEC_PROGRAMS) $(FUZZERS:%=$(BUILD)/spec/%_replay) \
+	$(shell find lua spec scripts -name corpus -prune -o -type f -print)
+$(RESULTS): $(TESTED)
+	-@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES)
+
+conformance: $(RESULTS) ## prints the requirements and the tests that prove them (WRITE=1: docs/conformance.md, too)
+	@$(LUA) scripts/conformance.lua $(if $(WRITE),--write) $(RESULTS)
 
 # All the specs and nothing else, under whatever RUN_C, RUN_LUA and BUSTED_ARGS say.
 # KHP_SPEC_TOOL names the tool to specs that measure time or memory: asan, valgrind, gc.

@@ -1,7 +1,9 @@
 -- Runs the programs that make up a check, one after the other, and adds up what they say.
 --
---   lua5.4 scripts/tally.lua [--limit SECONDS] [--tap NAME COMMAND | --run NAME COMMAND] ...
+--   lua5.4 scripts/tally.lua [--limit SECONDS] [--log FILE] [--tap NAME COMMAND | --run NAME COMMAND] ...
 --
+-- The file of --log gets a line for each test of a --tap command: NAME, "ok", "not ok" or "skip", and the test's title,
+-- with tabs between them.
 -- A --tap command speaks the Test Anything Protocol; a --run command is one test, passed when it ends with status 0.
 -- A program that crashes, takes too long, runs fewer tests than it planned or none at all is one more failure. The last
 -- line is `N passed, N failed`, with `, N skipped` where there are any; the status is 0 when nothing failed.
@@ -10,6 +12,7 @@
 local total = { passed = 0, failed = 0, skipped = 0 }
 local failures = {}
 local limit = 600
+local results -- path of the log
 
 local has_timeout = os.execute("command -v timeout >/dev/null 2>&1")
 
@@ -44,6 +47,13 @@ end
 ---@field output string[]  what the program said apart from the results of tests that passed
 ---@field failures string[]
 ---@field skips string[]
+---@field log string[]
+
+-- Notes what became of a test; title: what stands behind its number.
+local function note(suite, outcome, title)
+  title = title:gsub("^%- ", ""):gsub("\t", " ")
+  suite.log[#suite.log + 1] = suite.name .. "\t" .. outcome .. "\t" .. title .. "\n"
+end
 
 --- Takes one line of TAP into account.
 ---@param suite khp.tally.suite
@@ -56,13 +66,16 @@ local function read_tap(suite, line)
   if planned then
     suite.planned = (suite.planned or 0) + tonumber(planned)
   elseif bad then
+    note(suite, "not ok", bad)
     suite.failed = suite.failed + 1
     suite.failures[#suite.failures + 1] = (bad:gsub("^%- ", ""))
     suite.output[#suite.output + 1] = line
   elseif skip then
+    note(suite, "skip", skip)
     suite.skipped = suite.skipped + 1
     suite.skips[#suite.skips + 1] = skip
   elseif good then
+    note(suite, "ok", good)
     suite.passed = suite.passed + 1
   elseif not line:find "^ok %- " then -- cmocka's word on a whole group
     suite.output[#suite.output + 1] = line
@@ -96,7 +109,9 @@ end
 ---@param command string
 local function run(kind, name, command)
   io.write(name, " ... ")
-  local suite = { passed = 0, failed = 0, skipped = 0, planned = nil, output = {}, failures = {}, skips = {} }
+  local suite = {
+    name = name, passed = 0, failed = 0, skipped = 0, planned = nil, output = {}, failures = {}, skips = {}, log = {},
+  }
   local began = os.time()
   local pipe = assert(io.popen(bounded(command)))
   for line in pipe:lines() do
@@ -118,6 +133,11 @@ local function run(kind, name, command)
     suite.failures[#suite.failures + 1] = complaint
   end
 
+  if results and kind == "tap" then
+    local file = assert(io.open(results, "ab"))
+    file:write(table.concat(suite.log))
+    file:close()
+  end
   local seconds = os.time() - began
   io.write(counts(suite), seconds > 0 and (" (%d s)"):format(seconds) or "", "\n")
   for _, skip in ipairs(suite.skips) do
@@ -144,6 +164,10 @@ local i = 1
 while arg[i] do
   if arg[i] == "--limit" then
     limit = assert(tonumber(arg[i + 1]), "--limit wants a number of seconds")
+    i = i + 2
+  elseif arg[i] == "--log" then
+    results = assert(arg[i + 1], "--log wants a file")
+    assert(io.open(results, "wb")):close()
     i = i + 2
   elseif arg[i] == "--tap" or arg[i] == "--run" then
     run(arg[i]:sub(3), assert(arg[i + 1], "a name is missing"), assert(arg[i + 2], "a command is missing"))

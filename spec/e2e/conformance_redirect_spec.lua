@@ -154,8 +154,8 @@ describe("the client is led", function()
     for i, answer in ipairs(answers) do
       local conn = khp.connect(first, {
         policy = {
-          redirect = function(...)
-            asked = { ... }
+          redirect = function(location, from, count)
+            asked = { location, from, count }
             return answer
           end,
         },

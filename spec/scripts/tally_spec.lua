@@ -64,4 +64,15 @@ describe("scripts/tally.lua", function()
     assert.equal("0 passed, 1 failed", last)
     assert.is_false(ok)
   end)
+
+  it("logs what became of each test", function()
+    local path = os.tmpname()
+    tally("--log " .. path .. [[ --tap 'one on uv' 'printf "1..3\nok 1 - a [E1]\nnot ok 2 - b\nok 3 # SKIP no c\n"' \
+      --run two false --tap three 'printf "ok 1 d\n1..1\n"']])
+    local file = assert(io.open(path))
+    local text = file:read "a"
+    file:close()
+    os.remove(path)
+    assert.equal("one on uv\tok\ta [E1]\none on uv\tnot ok\tb\none on uv\tskip\tno c\nthree\tok\td\n", text)
+  end)
 end)
