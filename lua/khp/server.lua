@@ -13,9 +13,9 @@ local limits = require "khp.limits"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
 local options = require "khp.options"
-local policies = require "khp.policy"
 local session = require "khp.policy.session"
 local task = require "khp.task"
+local test = require "khp.policy.test"
 local tls = require "khp.tls"
 local world = require "khp.policy.world"
 
@@ -322,7 +322,7 @@ function server.listen(given)
     counts = { opened = 0, failed = 0 },
   }, mt)
   if checked.policy then
-    local policy, message, code, detail = policies.load(checked.policy, "server")
+    local policy, message, code, detail = test.load(checked.policy, "server")
     if not policy then
       return nil, message, code, detail
     end
@@ -377,15 +377,16 @@ function methods:address()
   return nil
 end
 
---- Loads the policy file and the certificates again. What is loaded is checked first; if anything is wrong the old
---- ones stay. Connections keep the policy that they began with.
+--- Loads the policy file and the certificates again. What is loaded is checked first, and the policy's own tests are
+--- run; if anything is wrong the old ones stay. Connections keep the policy that they began with. A policy given as a
+--- table stays as it is.
 ---@return true?
 ---@return string? message, string? code, table? detail
 function methods:reload()
   local policy = self.policy
   if type(self.policy_source) == "string" then
     local message, code, detail
-    policy, message, code, detail = policies.load(self.policy_source, "server")
+    policy, message, code, detail = test.load(self.policy_source, "server")
     if not policy then
       return nil, message, code, detail
     end

@@ -124,8 +124,8 @@ ok 3 - policy1:27: Who has one
     local output, status = check(misspelt, number, nonsense)
     assert.equal(1, status)
     assert.matches("not ok 1 %- policy1\n# policy1: .*'extnded', did you mean 'extended'", output)
-    assert.matches("not ok 3 %- policy2: tests\n# policy2: tests: a transcript or a table of transcripts", output)
-    assert.matches("not ok 5 %- policy3: tests\n# policy3:1: not a step: C x", output)
+    assert.matches("not ok 2 %- policy2\n# policy2: tests: a transcript or a table of transcripts", output)
+    assert.matches("not ok 3 %- policy3\n# policy3:1: not a step: C x", output)
     assert.matches("not ok 1 .*No such file", (khp "check /no/such/file.lua"))
   end)
 

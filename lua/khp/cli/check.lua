@@ -3,7 +3,6 @@
 -- must not know how policies are tested.
 
 local cli = require "khp.cli"
-local policies = require "khp.policy"
 local test = require "khp.policy.test"
 
 local check = {}
@@ -32,15 +31,11 @@ local function new_report()
 end
 
 local function check_file(report, path)
-  local functions, side = policies.load(path)
+  local functions, results, side = test.run(path)
   if not functions then
-    return report.add(path, side)
+    return report.add(path, results)
   end
   report.add(("%s: a %s's policy"):format(path, side))
-  local results, message = test.run(path, functions, side)
-  if not results then
-    return report.add(path .. ": tests", message)
-  end
   for _, result in ipairs(results) do
     report.add(("%s: %s"):format(result.place, result.title), result.failure)
   end

@@ -23,8 +23,10 @@ local contracts = {
   client = { request = true, challenge = true, redirect = true, response = true },
 }
 
--- Text only: bytecode can break out of anything.
-local function load_text(path, environment)
+--- The text of a policy's file.
+---@param path string
+---@return string? text, string? message
+function policy.read(path)
   local file, message = io.open(path, "rb")
   if not file then
     return nil, message
@@ -33,6 +35,18 @@ local function load_text(path, environment)
   file:close()
   if not text then
     return nil, path .. ": cannot be read"
+  end
+  return text
+end
+
+-- Text only: bytecode can break out of anything.
+local function load_text(path, environment, text)
+  local message
+  if not text then
+    text, message = policy.read(path)
+  end
+  if not text then
+    return nil, message
   elseif text:byte() == 27 then
     return nil, path .. ": bytecode is not loaded, only text"
   end
@@ -77,16 +91,17 @@ end
 --- Loads and checks a policy.
 ---@param from string|table a path, or the table of functions itself
 ---@param side "server"|"client"|nil nil: whosever it is by its functions
+---@param text string? what stands in the file, where it was read already
 ---@return khp.ServerPolicy|khp.ClientPolicy|nil functions
 ---@return string? message or the side
 ---@return string? code EPOLICY
 ---@return table? detail
-function policy.load(from, side)
+function policy.load(from, side, text)
   local what, functions = "policy", from
   if type(from) == "string" then
     what = from
     local folder = from:match "^(.*)/[^/]*$" or "."
-    local chunk, message = load_text(from, sandbox.new(folder, load_text))
+    local chunk, message = load_text(from, sandbox.new(folder, load_text), text)
     if not chunk then
       return errors.fail(message, "EPOLICY", { path = from })
     end

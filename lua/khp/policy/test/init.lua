@@ -12,7 +12,7 @@ local world = require "khp.policy.test.world"
 local test = {}
 
 local concat, find, format, gsub, sub = table.concat, string.find, string.format, string.gsub, string.sub
-local io_open, ipairs, pairs, sort, type = io.open, ipairs, pairs, table.sort, type
+local ipairs, pairs, require, sort, type = ipairs, pairs, require, table.sort, type
 
 local sides = { server = "khp.policy.test.server", client = "khp.policy.test.client" }
 
@@ -66,8 +66,8 @@ local function read(tests, path, source)
 end
 
 -- One test: connections one after the other, with one copy of the policy in one world.
-local function play(exchanges, path, side)
-  local functions, message = policies.load(path, side)
+local function play(exchanges, path, side, text)
+  local functions, message = policies.load(path, side, text)
   if not functions then
     return message
   end
@@ -99,39 +99,39 @@ local function in_groups(exchanges)
   return groups
 end
 
-local function read_source(path)
-  local file = io_open(path, "rb")
-  local source = file and file:read "*a" or ""
-  if file then
-    file:close()
-  end
-  return (gsub(source, "\r\n", "\n"))
-end
-
---- Runs the tests of a policy file that was loaded without a complaint.
+--- Loads a policy file and runs its tests, as the file was at one moment.
 ---@param path string
----@param functions table what it returned
----@param side "server"|"client"
----@return khp.test.Result[]? results none: it has no tests
----@return string? message what is wrong with the tests themselves
-function test.run(path, functions, side)
-  local results = {}
-  if functions.tests == nil then
-    return results
+---@param side "server"|"client"|nil nil: whosever it is by its functions
+---@return table? functions
+---@return khp.test.Result[]|string|nil results none: it has no tests; or what is wrong, with it or with its tests
+---@return string? side_or_code
+---@return table? detail
+function test.run(path, side)
+  local text, message = policies.read(path)
+  if not text then
+    return errors.fail(message, "EPOLICY", { path = path })
   end
-  local exchanges, message = read(functions.tests, path, read_source(path))
+  local functions, code, detail
+  functions, side, code, detail = policies.load(path, side, text)
+  if not functions then
+    return nil, side, code, detail
+  end
+  local results, exchanges = {}, {}
+  if functions.tests ~= nil then
+    exchanges, message = read(functions.tests, path, (gsub(text, "\r\n", "\n")))
+  end
   if not exchanges then
-    return nil, message
+    return errors.fail(message, "EPOLICY", { path = path })
   end
   for i, group in ipairs(in_groups(exchanges)) do
     local first = group[1]
     results[i] = {
       title = first.title,
       place = format("%s:%d", first.path, first.line),
-      failure = play(group, path, side),
+      failure = play(group, path, side, text),
     }
   end
-  return results
+  return functions, results, side
 end
 
 --- Loads a policy, and refuses a file of which a test fails. A table is taken as it is.
@@ -140,21 +140,17 @@ end
 ---@return table? functions
 ---@return string? message, string? code, table? detail
 function test.load(from, side)
-  local functions, message, code, detail = policies.load(from, side)
-  if not functions then
-    return nil, message, code, detail
-  elseif type(from) == "table" then
-    return functions
+  if type(from) == "table" then
+    return policies.load(from, side)
   end
-  local results
-  results, message = test.run(from, functions, side)
-  if not results then
-    return errors.fail(message, "EPOLICY", { path = from })
+  local functions, results, code, detail = test.run(from, side)
+  if not functions then
+    return nil, results, code, detail
   end
   for _, result in ipairs(results) do
     if result.failure then
-      return errors.fail(format("%s: the policy's own test fails: %s\n%s", result.place, result.title, result.failure),
-        "EPOLICY", { path = from })
+      local message = "%s: the policy's own test fails: %s\n%s"
+      return errors.fail(format(message, result.place, result.title, result.failure), "EPOLICY", { path = from })
     end
   end
   return functions
