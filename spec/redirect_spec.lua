@@ -1,6 +1,7 @@
 -- Which redirects are followed: rules, maximum, loops, and what Location means.
 
 local redirect = require "khp.redirect"
+local uri = require "khp.uri"
 
 describe("redirect", function()
   local function follow(from, location, options)
@@ -156,6 +157,18 @@ describe("redirect", function()
     assert.equal("joe:secret", parsed.userinfo)
     local _, elsewhere = tracker:follow("ws://example.org/")
     assert.is_nil(elsewhere.userinfo)
+  end)
+
+  it("goes on from where the connection has moved to [S426 E12]", function()
+    local tracker = assert(redirect.new("ws://example.com/a", { rule = "same-origin" }))
+    tracker:moved(uri.over_tls(uri.parse "ws://example.com/a"))
+    local url = tracker:follow "/b"
+    assert.equal("wss://example.com/b", url)
+    for to, pattern in pairs { ["ws://example.com/c"] = "leaves TLS", ["/a"] = "loop" } do
+      local none, message = tracker:follow(to)
+      assert.is_nil(none)
+      assert.matches(pattern, message)
+    end
   end)
 
   it("refuses what is no WebSocket URL [E12]", function()

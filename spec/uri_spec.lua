@@ -215,6 +215,42 @@ describe("a URL", function()
     assert.equal("ws://joe:secret@h/x", uri.format(u, true))
   end)
 
+  it("is not written at all where a mistake in it is told", function()
+    for _, text in ipairs {
+      "ws://joe:secret@example.com:99999/", "ws://joe:sec/ret@example.com/", "ftp://joe:secret@x", "joe:secret@x",
+      "ws://joe:secret@x@example.com/", "ws://joe:secret@exa mple.com/",
+    } do
+      local none, message = uri.parse(text)
+      assert.is_nil(none)
+      assert.is_nil(message:find "joe")
+      assert.is_nil(message:find "ret@")
+      assert.truthy(message:find("***@", 1, true))
+    end
+  end)
+
+  it("has an authority with the port always", function()
+    for text, authority in pairs {
+      ["ws://example.com/"] = "example.com:80", ["wss://example.com/"] = "example.com:443",
+      ["ws://example.com:81/"] = "example.com:81", ["wss://[::1]/"] = "[::1]:443",
+      ["ws://[fe80::1%25eth0]:1/"] = "[fe80::1]:1",
+    } do
+      assert.equal(authority, uri.authority(parsed(text)))
+    end
+  end)
+
+  it("leads to the same place over TLS: port 443 instead of 80, any other as it is [S426]", function()
+    for plain, secure in pairs {
+      ["ws://example.com/a?b"] = "wss://example.com/a?b", ["ws://example.com:81/"] = "wss://example.com:81/",
+      ["ws://[::1]:80/"] = "wss://[::1]/", ["ws+unix:///x.sock:/a"] = "wss+unix:///x.sock:/a",
+    } do
+      local before = parsed(plain)
+      local after = uri.over_tls(before)
+      assert.equal(secure, uri.format(after))
+      assert.is_true(after.secure)
+      assert.equal(plain == "ws://[::1]:80/" and "ws://[::1]/" or plain, uri.format(before))
+    end
+  end)
+
   it("is read as ws(s) where it is http(s) [E12]", function()
     assert.equal("ws://h:81/x", uri.format(uri.websocket(parsed("http://h:81/x"))))
     assert.equal("wss://h/x", uri.format(uri.websocket(parsed("https://h/x"))))

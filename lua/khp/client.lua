@@ -278,8 +278,8 @@ end
 ---@field origin string? value of Origin
 ---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
 ---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
----  answers a 401, the strongest scheme first; the default is what stands in the URL. A table is for the URL's own origin
----  alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is: `location`.
+---  answers a 401, the strongest scheme first; the default is what stands in the URL. A table is for the URL's own
+---  origin alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is: `location`.
 ---  A policy's `challenge` takes precedence
 ---@field proxy string? http://[user:password@]host:port, reached with CONNECT; user and password go to it alone, and
 ---  only when it asks for them
@@ -301,7 +301,7 @@ end
 ---@return khp.Connection?
 ---@return string? message
 ---@return string? code
----@return table? detail status, headers, body, url, urls (all that were tried), attempts, permanent; proxy; traceback
+---@return table? detail status, headers, body, url, urls (all that were tried), proxy, attempts, permanent
 function client.connect(url, given)
   local checked = options.check(declaration, given, 2)
   task.check_waiting(2)

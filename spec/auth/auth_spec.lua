@@ -67,6 +67,15 @@ describe("khp.auth", function()
     assert.is_nil((answerer:answer(http.challenges 'Digest realm="a", nonce="3", qop="auth"')))
   end)
 
+  it("offers them again once they were accepted [E13]", function()
+    local answerer = auth.new(BOTH)
+    local challenges = http.challenges 'Basic realm="a"'
+    assert.is_string((answerer:answer(challenges)))
+    answerer:accepted()
+    assert.is_string((answerer:answer(challenges)))
+    assert.is_nil((answerer:answer(challenges)))
+  end)
+
   it("asks a function each time, with realm, location, scheme and challenge [H9]", function()
     local asked = {}
     local answerer = auth.new(function(realm, location, scheme, challenge)
