@@ -279,8 +279,8 @@ end
 ---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
 ---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
 ---  answers a 401, the strongest scheme first; the default is what stands in the URL. A table is for the URL's own
----  origin alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is: `location`.
----  A policy's `challenge` takes precedence
+---  origin alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is:
+---  `location`. A policy's `challenge` takes precedence
 ---@field proxy string? http://[user:password@]host:port, reached with CONNECT; user and password go to it alone, and
 ---  only when it asks for them
 ---@field redirects string|function|nil a rule's name or a function: khp.redirect; default "always"
