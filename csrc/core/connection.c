@@ -441,6 +441,7 @@ void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, si
         break;
     case KHP_CONN_OPEN:
         send_close(conn, code, reason, n);
+        khp_net_stream_flush(conn->stream); /* perhaps nobody turns the loop any more */
         enter(conn, KHP_CONN_CLOSING);
         khp_net_stream_resume(conn->stream); /* or the answer would never be seen */
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);

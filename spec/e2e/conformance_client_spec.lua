@@ -196,6 +196,21 @@ describe("the client's driver", function()
     assert.equal("the server answered '503 Later'", reason)
   end)
 
+  it("has closed when khp.connect returns, also where the program ends with it [E10 E16]", function()
+    local code
+    local url = serve(function(peer)
+      peer:agree()
+      peer:extended()
+      peer:binary "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"
+      code = peer:closed()
+    end)
+    assert(os.execute(("%s -e 'require(\"khp\").connect(\"%s\")' &"):format(os.getenv "LUA" or "lua5.4", url)))
+    net.await(function()
+      return code
+    end)
+    assert.equal(1011, code)
+  end)
+
   it("checks Sec-WebSocket-Accept of an extended 101 [E11 S101]", function()
     local url = serve(function(peer, n)
       local request = peer:agree()
