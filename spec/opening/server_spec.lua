@@ -360,6 +360,7 @@ describe("an ordinary request", function()
 
   it("gets 417 for any other expectation [H8]", function()
     refused("POST / HTTP/1.1\r\nHost: a\r\nExpect: the worst\r\n\r\n", 417, nil, "EPROTOCOL")
+    refused(opening(nil, { "Expect: the worst" }), 417, nil, "EPROTOCOL")
   end)
 
   it("is bounded [H11]", function()

@@ -148,12 +148,8 @@ end
 
 local function take_ordinary(self)
   local request, headers = self.request, self.request.headers
-  local expect = headers.expect
-  if expect and lower(expect) ~= "100-continue" then
-    return fail(self, 417, "an expectation that cannot be met: " .. show(expect), "EPROTOCOL")
-  end
   enter(self, "body")
-  if not take_body(self) and self.state == "body" and expect and rules.is_modern(request.version) then -- RFC 2616 8.2.3
+  if not take_body(self) and self.state == "body" and headers.expect and rules.is_modern(request.version) then -- RFC 2616 8.2.3
     push(self, "send", "HTTP/1.1 100 Continue\r\n\r\n")
   end
 end
@@ -166,6 +162,10 @@ local function take_head(self, request)
   local status, message = rules.check_address(request)
   if status then
     return fail(self, status, message, "EPROTOCOL")
+  end
+  local expect = headers.expect
+  if expect and lower(expect) ~= "100-continue" then -- KHP H8, RFC 2616 14.20
+    return fail(self, 417, "an expectation that cannot be met: " .. show(expect), "EPROTOCOL")
   end
   if upgrade and common.lists(upgrade, "websocket") then
     local header
