@@ -241,10 +241,12 @@ spec-all:
 
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-# Lua itself is not built so: the runtime is loaded before it, and leaks are left to the C tests and to valgrind.
+# Lua itself is not built so: the runtime is loaded before it, and leaks are left to the C tests and to valgrind. The
+# runtime has a crypt_r() of its own, which finds the system's only if that is there from the beginning.
 check-asan: ## the specs under AddressSanitizer and UndefinedBehaviorSanitizer
 	@KHP_SPEC_TOOL=asan $(SUBMAKE) spec-all BUILD=$(BUILD)/asan CFLAGS='$(SANITIZE)' LDFLAGS='-fsanitize=address,undefined' \
-		RUN_LUA='ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so)'
+		RUN_LUA='ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$(subst $(space),:,$(foreach \
+			name,asan $(CRYPT_LIBS:-l%=%),$(shell $(CC) -print-file-name=lib$(name).so)))'
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 
