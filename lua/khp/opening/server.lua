@@ -149,7 +149,8 @@ end
 local function take_ordinary(self)
   local request, headers = self.request, self.request.headers
   enter(self, "body")
-  if not take_body(self) and self.state == "body" and headers.expect and rules.is_modern(request.version) then -- RFC 2616 8.2.3
+  local waits = headers.expect and rules.is_modern(request.version)
+  if not take_body(self) and self.state == "body" and waits then -- RFC 2616 8.2.3
     push(self, "send", "HTTP/1.1 100 Continue\r\n\r\n")
   end
 end
