@@ -22,7 +22,7 @@ local tasks = setmetatable({}, { __mode = "k" })
 -- The main chunk's turn: what it was woken with, by place.
 local results = setmetatable({}, { __mode = "k" })
 
--- Those of them that run under a budget → what belongs to it: { budget =, after =, done =, ends = }.
+-- Those of them that run under a budget → what belongs to it: { budget =, given =, done =, ends = }.
 local bounds = setmetatable({}, { __mode = "k" })
 
 -- Whether the one that has its turn runs under a budget.
@@ -102,7 +102,8 @@ end
 ---@field memory number bytes
 ---@field time number seconds in which it holds the loop
 ---@field guarded boolean? whether strings have the methods that core.budget.guard() was given
----@field after (fun(seconds: number, f: function): userdata)? what rings when it waits; default: the loop's timers
+---@field after (fun(seconds: number, f: function): { cancel: function })? makes its timers; nil: the loop's
+---@field world khp.World? what is around it
 
 local function new_budget(given)
   return core.budget.new(given.instructions, given.memory, given.time, given.guarded)
@@ -118,7 +119,7 @@ end
 function task.spawn_bounded(budget, done, f, ...)
   local co = coroutine.create(f)
   tasks[co] = true
-  bounds[co] = { budget = new_budget(budget), after = budget.after, done = done }
+  bounds[co] = { budget = new_budget(budget), given = budget, done = done }
   resume(co, ...)
   return co
 end
@@ -133,6 +134,7 @@ function task.run_bounded(budget, f, ...)
   local co = coroutine.create(f)
   bounds[co] = {
     budget = new_budget(budget),
+    given = budget,
     done = function(...)
       ok, ended_with = (...), { n = select("#", ...), ... }
     end,
@@ -151,12 +153,21 @@ end
 ---@param f function
 ---@return boolean done whether there is such a task
 function task.at_end(f)
-  local bound = bounds[coroutine.running()]
+  local co = coroutine.running()
+  local bound = co and bounds[co]
   if bound then
     bound.ends = bound.ends or {}
     bound.ends[#bound.ends + 1] = f
   end
-  return bound ~= nil
+  return bound and true or false
+end
+
+--- The world of the running task, where it is one under a budget and has one.
+---@return khp.World?
+function task.world()
+  local co = coroutine.running()
+  local bound = co and bounds[co]
+  return bound and bound.given.world
 end
 
 local function pack(...)
@@ -220,7 +231,7 @@ function task.wait(place, seconds)
   place.waiter = co
   if seconds then
     local bound = bounds[co]
-    place.timer = (bound and bound.after or timer)(seconds, expire(place))
+    place.timer = (bound and bound.given.after or timer)(seconds, expire(place))
   end
   if co == true then
     return turn(place)

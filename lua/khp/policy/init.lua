@@ -3,8 +3,10 @@
 -- when its functions are called.
 
 local errors = require "khp.errors"
+local limits = require "khp.limits"
 local options = require "khp.options"
 local sandbox = require "khp.policy.sandbox"
+local task = require "khp.task"
 
 local policy = {}
 
@@ -88,35 +90,71 @@ local function check(what, functions, side)
   return nil
 end
 
+--- What one decision of a policy may take.
+---@param from string|table the policy, as for load()
+---@param given { trusted: boolean?, limits: table?, world: khp.World? }?
+---@return khp.Budget
+function policy.budget(from, given)
+  given = given or {}
+  local bounds = limits.resolve(given.limits)
+  return {
+    instructions = bounds.policy_instructions,
+    memory = bounds.policy_memory,
+    time = bounds.policy_time,
+    guarded = type(from) == "string" and not given.trusted,
+    world = given.world,
+  }
+end
+
+-- What a file returns, under the budget of a decision; or nil and what is wrong.
+local function run(path, text, given)
+  local folder = path:match "^(.*)/[^/]*$" or "."
+  local ok, result, message = task.run_bounded(policy.budget(path, given), function()
+    local environment = given.trusted and sandbox.trusted(folder, load_text)
+      or sandbox.new(path, folder, load_text)
+    local chunk, wrong = load_text(path, environment, text)
+    if not chunk then
+      return nil, wrong
+    end
+    return { chunk() }
+  end)
+  if not ok then
+    return nil, result:find(path, 1, true) and result or path .. ": " .. result, message
+  elseif not result then
+    return nil, message
+  end
+  return result
+end
+
 --- Loads and checks a policy.
 ---@param from string|table a path, or the table of functions itself
 ---@param side "server"|"client"|nil nil: whosever it is by its functions
 ---@param text string? what stands in the file, where it was read already
+---@param given { trusted: boolean?, limits: table? }? trusted: the file has the host's whole environment
 ---@return khp.ServerPolicy|khp.ClientPolicy|nil functions
 ---@return string? message or the side
 ---@return string? code EPOLICY
 ---@return table? detail
-function policy.load(from, side, text)
+function policy.load(from, side, text, given)
   local what, functions = "policy", from
   if type(from) == "string" then
     what = from
-    local folder = from:match "^(.*)/[^/]*$" or "."
-    local chunk, message = load_text(from, sandbox.new(folder, load_text), text)
-    if not chunk then
-      return errors.fail(message, "EPOLICY", { path = from })
+    local returned, message, traceback = run(from, text, given or {})
+    if not returned then
+      return errors.fail(message, "EPOLICY", { path = from, traceback = traceback })
     end
-    local ok, result = pcall(chunk)
-    if not ok then
-      return errors.fail(tostring(result), "EPOLICY", { path = from })
-    end
-    functions = result
+    functions = returned[1]
   end
   side = side or side_of(functions)
   local wrong = check(what, functions, side)
   if wrong then
     return errors.fail(wrong, "EPOLICY", { path = type(from) == "string" and from or nil })
   end
-  return functions, side
+  local own = {} -- the policy may do what it likes with its table
+  for name, value in pairs(functions) do
+    own[name] = value
+  end
+  return own, side
 end
 
 return policy

@@ -1,8 +1,13 @@
--- The world of a policy file: the safe part of the standard library, read-only, the decisions, and require() for
--- khp's helpers and the policy's own folder. This file must not know what a policy may contain.
+-- The environment of a policy file: the library that policies have, the decisions, khp as far as it is theirs, and
+-- require() for khp's helpers and the policy's own folder; all of it read-only. Where a policy is trusted, all that the
+-- host has. This file must not know what a policy may contain.
 
+local core = require "khp.core"
 local decision = require "khp.policy.decision"
 local htpasswd = require "khp.auth.htpasswd"
+local library = require "khp.policy.library"
+local log = require "khp.log"
+local promise = require "khp.promise"
 local task = require "khp.task"
 
 local sandbox = {}
@@ -21,11 +26,6 @@ local helpers = {
   ["khp.uri"] = true,
 }
 
-local base = {
-  "assert", "error", "ipairs", "math", "next", "pairs", "pcall", "select", "string", "table", "tonumber",
-  "tostring", "type", "unpack", "utf8", "xpcall", "_VERSION",
-}
-
 -- The tables in it are read-only, too.
 local function read_only(name, content)
   local view = {}
@@ -41,20 +41,12 @@ local function read_only(name, content)
       return #view
     end,
     __pairs = function()
-      return next, view, nil
+      return function(_, key)
+        return next(view, key)
+      end, nil, nil
     end,
     __metatable = false,
   })
-end
-
-local function copy(of, without)
-  local result = {}
-  for key, value in pairs(of) do
-    if not without[key] then
-      result[key] = value
-    end
-  end
-  return result
 end
 
 -- Password files of the policy's folder and of no other.
@@ -74,49 +66,168 @@ local function password_files(folder)
   }
 end
 
---- A fresh environment for one policy file.
----@param folder string? where its require() looks; nil: nowhere
----@param load_file fun(path: string, environment: table): function?, string?
----@return table
-function sandbox.new(folder, load_file)
-  local environment = {
-    accept = decision.accept,
-    challenge = decision.challenge,
-    redirect = decision.redirect,
-    reject = decision.reject,
-    os = read_only("os", { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime }),
-  }
-  for _, name in ipairs(base) do
-    local value = _G[name]
-    if type(value) == "table" then
-      value = read_only(name, copy(value, { dump = true }))
-    end
-    environment[name] = value
+-- khp itself --------------------------------------------------------------------------------------------------------
+
+-- In instructions, so that a decision makes only so many of them.
+local LINE_COSTS, CONNECTION_COSTS = 10000, 100000
+
+local function logger(name, level)
+  return function(format, ...)
+    core.budget.charge(LINE_COSTS)
+    local text = select("#", ...) > 0 and format:format(...) or tostring(format)
+    log[level]("%s: %s", name, log.quote(text, 1000))
   end
-  environment._G = environment
-  local loaded = {
-    ["khp"] = read_only("khp", { sleep = task.sleep }),
-    ["khp.auth.htpasswd"] = read_only("khp.auth.htpasswd", password_files(folder)),
-  }
-  function environment.require(name)
+end
+
+-- Of khp.connect's options, those that are nobody's code and read no files.
+local connect_options = {
+  protocols = true, extensions = true, headers = true, origin = true, credentials = true, redirects = true,
+  proxy = true, khp = true, require_khp = true, extended_kind = true, timeout = true,
+}
+
+-- A connection of the policy's own; it lives as long as the decision.
+local function connect(url, given)
+  core.budget.charge(CONNECTION_COSTS)
+  for name, value in pairs(type(given) == "table" and given or {}) do
+    if not connect_options[name] or type(value) == "function" then
+      error("khp.connect: no policy may give the option '" .. tostring(name) .. "'"
+        .. (connect_options[name] and " a function" or ""), 2)
+    end
+  end
+  local conn, message, code, detail = require("khp.client").connect(url, given)
+  if conn then
+    task.at_end(function()
+      core.conn.close(conn, 1000, "")
+    end)
+  end
+  return conn, message, code, detail
+end
+
+local function own_khp(name)
+  local own_log = {}
+  for _, level in ipairs { "error", "warn", "info", "debug" } do
+    own_log[level] = logger(name, level)
+  end
+  return read_only("khp", {
+    sleep = task.sleep,
+    connect = connect,
+    promise = promise.new,
+    log = own_log,
+    now = function()
+      return library.world().now()
+    end,
+  })
+end
+
+-- Random bytes are the world's.
+local function own_crypto()
+  local own = {}
+  for name, f in pairs(require "khp.crypto") do
+    own[name] = f
+  end
+  function own.random(n)
+    return library.world().random(n)
+  end
+  return own
+end
+
+-- require -----------------------------------------------------------------------------------------------------------
+
+-- Files of the policy's folder: "names" is names.lua, "keys.old" is keys/old.lua. The name cannot lead out of it.
+local function path_of(folder, name)
+  if folder and name:find "^[%w_][%w_%.]*$" and not name:find("..", 1, true) and not name:find "%.$" then
+    return folder .. "/" .. name:gsub("%.", "/") .. ".lua"
+  end
+  return nil
+end
+
+-- others(name) → found, value: what is not a file of the folder.
+local function new_require(folder, load_file, environment, others)
+  local loaded, loading = {}, {} -- loading: name → the coroutine that does
+  return function(name)
+    local co = coroutine.running() or "main"
     if type(name) ~= "string" then
       error("require: a name expected, not " .. type(name), 2)
+    elseif loading[name] == co then
+      error("require: '" .. name .. "' requires itself", 2)
     elseif loaded[name] ~= nil then
       return loaded[name]
-    elseif helpers[name] then
-      loaded[name] = read_only(name, require(name))
-      return loaded[name]
-    elseif not folder or not name:match "^[%w_][%w_%.]*$" or name:find("..", 1, true) then
-      error("require: a policy may not load '" .. name .. "'", 2)
     end
-    local chunk, message = load_file(folder .. "/" .. name:gsub("%.", "/") .. ".lua", environment)
-    if not chunk then
-      error("require: " .. message, 2)
+    local found, value = others(name)
+    if not found then
+      local path = path_of(folder, name)
+      local chunk, message = nil, "a policy may not load '" .. name .. "'"
+      if path then
+        chunk, message = load_file(path, environment)
+      end
+      if not chunk then
+        error("require: " .. message, 2)
+      end
+      loading[name] = co
+      local ok
+      ok, value = pcall(chunk, name)
+      loading[name] = nil
+      if not ok then
+        error(value, 0)
+      end
     end
-    local value = chunk(name)
     loaded[name] = value == nil and true or value
     return loaded[name]
   end
+end
+
+-- Environments ------------------------------------------------------------------------------------------------------
+
+local function add_decisions(environment)
+  for _, name in ipairs { "accept", "challenge", "redirect", "reject" } do
+    environment[name] = decision[name]
+  end
+  return environment
+end
+
+--- A fresh environment for one policy file: nothing in it leads to the host or to other policies.
+---@param name string of the policy, for its lines in the log
+---@param folder string? where its require() looks; nil: nowhere
+---@param load_file fun(path: string, environment: table): function?, string?
+---@return table
+function sandbox.new(name, folder, load_file)
+  local environment = add_decisions(library.new())
+  for key, value in pairs(environment) do
+    environment[key] = type(value) == "table" and read_only(key, value) or value
+  end
+  local own = {
+    ["khp"] = own_khp(name),
+    ["khp.auth.htpasswd"] = read_only("khp.auth.htpasswd", password_files(folder)),
+    ["khp.crypto"] = read_only("khp.crypto", own_crypto()),
+  }
+  environment._G, environment.khp = environment, own.khp
+  environment.require = new_require(folder, load_file, environment, function(module)
+    if own[module] then
+      return true, own[module]
+    elseif helpers[module] then
+      return true, read_only(module, require(module))
+    end
+    return false
+  end)
+  return environment
+end
+
+--- An environment for a policy file that is trusted: all that the host has, and the decisions besides. What the file
+--- makes global is its own; require() looks in its folder first.
+---@param folder string?
+---@param load_file fun(path: string, environment: table): function?, string?
+---@return table
+function sandbox.trusted(folder, load_file)
+  local environment = add_decisions(setmetatable({ khp = require "khp" }, { __index = _G }))
+  environment.require = new_require(folder, load_file, environment, function(module)
+    local path = path_of(folder, module)
+    local file = path and io.open(path)
+    if file then
+      file:close()
+      return false
+    end
+    return true, require(module)
+  end)
   return environment
 end
 

@@ -1,0 +1,71 @@
+-- A promise: values that come later, from whoever has them to whoever waits for them. It is how a task waits for
+-- something that knows nothing of khp's tasks: a callback of the host, an event of another library. This file must not
+-- know what is promised.
+
+local task = require "khp.task"
+
+local unpack = table.unpack or unpack
+
+local promise = {}
+
+---@class khp.Promise
+local methods = {}
+local mt = { __name = "khp.promise", __index = methods }
+
+--- A promise that nobody has kept yet.
+---@return khp.Promise
+function promise.new()
+  return setmetatable({}, mt)
+end
+
+local function settle(self, ...)
+  if self.values then
+    return false
+  end
+  self.values = { n = select("#", ...), ... }
+  local waiting = self.waiting or {}
+  self.waiting = nil
+  for i = 1, #waiting do
+    task.wake(waiting[i])
+  end
+  return true
+end
+
+--- Keeps it: wait() returns these values, everywhere and from now on. The first one to settle a promise decides.
+---@param ... any
+---@return boolean first
+function methods:resolve(...)
+  return settle(self, ...)
+end
+
+--- Breaks it: wait() returns nil and these.
+---@param message string
+---@param code string?
+---@param detail table?
+---@return boolean first
+function methods:reject(message, code, detail)
+  return settle(self, nil, message, code, detail)
+end
+
+--- The values, as soon as they are there. Any number of tasks may wait.
+---@param timeout number? seconds; nil: as long as it takes
+---@return any ... what resolve() was given; nil, message, code, detail after reject(), or ETIMEOUT
+function methods:wait(timeout)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
+    error("wait: a time in seconds expected, not " .. tostring(timeout), 2)
+  end
+  if not self.values then
+    local place = {}
+    task.check_waiting(2)
+    self.waiting = self.waiting or {}
+    self.waiting[#self.waiting + 1] = place
+    task.wait(place, timeout)
+  end
+  local values = self.values
+  if not values then
+    return nil, "timeout: nothing came in " .. tostring(timeout) .. " s", "ETIMEOUT", {}
+  end
+  return unpack(values, 1, values.n)
+end
+
+return promise
