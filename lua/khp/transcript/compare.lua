@@ -61,7 +61,7 @@ local function costs_of(expected, found)
       elseif expected[i].text == found[j].text then
         cost = below[j + 1]
       else
-        cost = min(below[j], row[j + 1]) + 1
+        cost = min(below[j + 1], below[j], row[j + 1]) + 1
       end
       row[j] = cost
     end
@@ -70,8 +70,8 @@ local function costs_of(expected, found)
 end
 
 ---@class khp.transcript.Difference
----@field mark " "|"-"|"+" alike, only expected, only found
----@field text string? nil: a gap of the transcript
+---@field mark " "|"-"|"+"|"*" alike, only expected, only found, found in a gap
+---@field text string? nil: a gap
 ---@field line integer? of the transcript
 
 local function walk(expected, found, costs)
@@ -84,15 +84,17 @@ local function walk(expected, found, costs)
     if not one then
       add("+", other)
       j = j + 1
+    elseif not one.text and other and cost == costs[i][j + 1] then
+      add("*", other)
+      j = j + 1
     elseif not one.text then
-      if other and cost == costs[i][j + 1] then
-        j = j + 1
-      else
-        add(" ", one, one.line)
-        i = i + 1
-      end
+      i = i + 1
     elseif other and one.text == other.text then
       add(" ", one, one.line)
+      i, j = i + 1, j + 1
+    elseif other and cost == costs[i + 1][j + 1] + 1 then
+      add("-", one, one.line)
+      add("+", other)
       i, j = i + 1, j + 1
     elseif not other or cost == costs[i + 1][j] + 1 then
       add("-", one, one.line)
@@ -152,7 +154,8 @@ local function show(text)
   end)
 end
 
---- Shows differences, one line each: "-" is expected and did not come, "+" came and is not expected.
+--- Shows differences, one line each: "-" is expected and did not come, "+" came and is not expected, "*" came where
+--- anything may come.
 ---@param differences khp.transcript.Difference[]
 ---@param path string of the transcript
 ---@return string[]
