@@ -383,6 +383,7 @@ void khp_conn_open(struct khp_conn *conn) {
     conn->opened = true;
     conn->stepwise = false;
     conn->reader.limits = &conn->settings->limits;
+    khp_net_timer_stop(conn->loop, &conn->deadline);
     conn->heard = khp_net_loop_now(conn->loop);
     if (conn->settings->ping_ms)
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);

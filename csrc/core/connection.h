@@ -121,8 +121,8 @@ bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role);
 void khp_conn_stepwise(struct khp_conn *conn);
 void khp_conn_next(struct khp_conn *conn);
 
-/* From now on the limits of an open connection hold, and keepalive runs. What was held is delivered
- * here. */
+/* From now on the limits of an open connection hold, and keepalive runs; a deadline was the
+ * handshake's and is gone. What was held is delivered here. */
 void khp_conn_open(struct khp_conn *conn);
 
 /*

@@ -134,6 +134,11 @@ static int headers_index(lua_State *L) {
     if (lua_type(L, 2) != LUA_TSTRING)
         return 0;
     const char *name = lua_tolstring(L, 2, &n);
+    size_t same = 0;
+    while (same < n && khp_http_lower(name[same]) == name[same])
+        same++;
+    if (same == n)
+        return 0;
     lkhp_http_push_lower(L, name, n);
     lua_rawget(L, 1);
     return 1;

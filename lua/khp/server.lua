@@ -20,7 +20,7 @@ local tls = require "khp.tls"
 local world = require "khp.policy.world"
 
 local conn, loop = core.conn, core.loop
-local max = math.max
+local max, sub = math.max, string.sub
 
 local server = {}
 
@@ -52,9 +52,11 @@ local mt = { __index = methods, __name = "khp.server" }
 
 -- A connection's state during the handshakes (conn.state):
 --   server      its server
+--   policy      the one that it began with
 --   machine     the one that has the word
 --   step        "opening" or "extended"
---   head        bytes received so far, from which the field `request` is made
+--   head        of the opening request, from which the field `request` is made: all bytes received so far
+--   negotiated  in the opening: extensions, parsed
 --   session     what the policy sees, made when it is asked
 --   deciding    the task in which the policy is being asked
 
@@ -74,22 +76,14 @@ local function session_of(self, state)
 end
 
 -- The application's turn: the connection is open.
-local function open(self, state, result)
-  local owner = state.server
-  local opened = state.opened
-  local fields = {
-    protocol = result.protocol,
-    extensions = connection.extensions(opened.extensions, opened.khp and result.extensions or nil),
-    khp = opened.khp,
-    data = state.session and state.session.data,
-  }
-  owner.counts.opened = owner.counts.opened + 1
-  connection.adopt(self, fields, owner.handlers, opened.head, owner.on_gone)
-  conn.deadline(self)
+local function open(self, state, protocol, extensions, khp)
+  local owner, counts, current = state.server, state.server.counts, state.session
+  local fields = { protocol = protocol, extensions = extensions, khp = khp, data = current and current.data }
+  counts.opened = counts.opened + 1
+  connection.adopt(self, fields, owner.handlers, state.head, owner.on_gone)
   if log.enabled "info" then
     local peer = self.peer or {}
-    log.info("%s: open%s, protocol %s", peer.host or peer.path or "?", opened.khp and " (KHP)" or "",
-      result.protocol or "none")
+    log.info("%s: open%s, protocol %s", peer.host or peer.path or "?", khp and " (KHP)" or "", protocol or "none")
   end
   if owner.on_open then
     task.spawn(owner.serve, self)
@@ -112,9 +106,9 @@ local function apply(self, state, returned, request)
 end
 
 -- Runs in a task of its own, so that the policy may wait.
-local function ask(self, state, decide, request)
+local function ask(self, state, decide, request, attempt)
   local current = session_of(self, state)
-  current.attempt = state.attempt
+  current.attempt = attempt
   if state.step == "opening" then
     current.opening, current.path = request, request.path
   end
@@ -132,9 +126,8 @@ end
 
 local function on_request(self, state, request, attempt)
   local decide = state.policy[state.step]
-  state.attempt = attempt
   if decide then
-    local deciding = task.spawn(ask, self, state, decide, request)
+    local deciding = task.spawn(ask, self, state, decide, request, attempt)
     if state.machine and coroutine.status(deciding) ~= "dead" then
       state.deciding = deciding
     end
@@ -153,32 +146,6 @@ local function extended_message(self, message, kind)
   pump(self, state)
 end
 
-local handle = {}
-
-handle["request"] = on_request
-
-handle["send"] = function(self, state, bytes, kind)
-  if state.server.trace then
-    state.server.trace("send", state.step, bytes)
-  end
-  if state.step == "opening" then
-    conn.write(self, bytes)
-  else
-    conn.send_handshake(self, bytes, kind or "binary")
-  end
-end
-
-handle["failed"] = finish
-
-handle["close"] = function(self, state, code, reason)
-  state.machine = nil
-  if state.step == "opening" then
-    conn.close(self)
-  else
-    conn.close(self, code, reason or "")
-  end
-end
-
 -- Keeps the connection's timer in step with what the machine awaits.
 local function schedule(self, machine, now)
   local due = machine:deadline()
@@ -186,39 +153,66 @@ local function schedule(self, machine, now)
 end
 
 local function begin_extended(self, state, result)
-  local owner = state.server
-  state.step = "extended"
   local now = loop.now()
-  state.machine = extended.new(owner.extended, result, now)
-  schedule(self, state.machine, now)
+  local machine = extended.new(state.server.extended, result, now)
+  state.step, state.machine, state.negotiated = "extended", machine, result.extensions
+  schedule(self, machine, now)
   conn.on_message(self, extended_message)
 end
 
-handle["open"] = function(self, state, result)
-  if state.step == "extended" then
-    return open(self, state, result)
+-- What to do with each thing that the machine of a step says.
+local carry_out = {
+  opening = { request = on_request, failed = finish },
+  extended = { request = on_request, failed = finish },
+}
+
+function carry_out.opening.send(self, state, bytes)
+  if state.server.trace then
+    state.server.trace("send", "opening", bytes)
   end
-  local rest = result.rest
-  local head = state.head
-  state.opened = {
-    khp = result.protocol == KHP,
-    extensions = result.extensions,
-    head = head:sub(1, #head - #rest),
-  }
-  state.head = nil
+  conn.write(self, bytes)
+end
+
+function carry_out.opening.close(self, state)
+  state.machine = nil
+  conn.close(self)
+end
+
+function carry_out.opening.open(self, state, result)
+  local rest, protocol = result.rest, result.protocol
+  if rest ~= "" then
+    state.head = sub(state.head, 1, #state.head - #rest)
+  end
   conn.upgrade(self, "server")
-  if state.opened.khp then
+  if protocol == KHP then
     begin_extended(self, state, result)
   else
     state.machine = nil
-    open(self, state, result)
+    open(self, state, protocol, result.extensions, false)
   end
   if rest ~= "" then
     conn.feed(self, rest)
   end
 end
 
--- Carries out what the machine wants, until it wants nothing more or gives way to another.
+function carry_out.extended.send(self, state, bytes, kind)
+  if state.server.trace then
+    state.server.trace("send", "extended", bytes)
+  end
+  conn.send_handshake(self, bytes, kind)
+end
+
+function carry_out.extended.close(self, state, code, reason)
+  state.machine = nil
+  conn.close(self, code, reason)
+end
+
+function carry_out.extended.open(self, state, result)
+  state.machine = nil
+  open(self, state, result.protocol, connection.extensions(state.negotiated, result.extensions), true)
+end
+
+-- Goes on until the machine wants nothing more or gives way to another.
 function pump(self, state)
   local machine = state.machine
   while machine and state.machine == machine do
@@ -226,10 +220,7 @@ function pump(self, state)
     if not what then
       return
     end
-    if what == "open" and state.step == "extended" then
-      state.machine = nil
-    end
-    handle[what](self, state, a, b, c)
+    carry_out[state.step][what](self, state, a, b, c)
   end
 end
 
@@ -286,6 +277,10 @@ function accepted.open(self, owner)
     policy = owner.policy,
     step = "opening",
     machine = opening.new(owner.opening, now),
+    head = nil,
+    negotiated = nil,
+    session = nil,
+    deciding = nil,
   }
   owner.live[self] = true
   conn.on_event(self, events, state)

@@ -26,27 +26,30 @@ end
 -- The first of the offered protocols that the server's option `protocols` names.
 local function choose(offered, known)
   for _, one in ipairs(offered) do
-    if known and common.index(known, one) then
+    if common.index(known, one) then
       return one
     end
   end
   return nil
 end
 
+-- Decisions stay as they are, so those that are always the same are made once.
+local UPGRADE, ACCEPT, ACCEPT_KHP = decision.reject(426), decision.accept(), decision.accept { protocol = KHP }
+
 local defaults = {}
+
+function defaults.extended(request, known)
+  local protocol = known and choose(request.protocols, known)
+  return protocol and decision.accept { protocol = protocol } or ACCEPT
+end
 
 function defaults.opening(request, known)
   if not request.upgrade then
-    return decision.reject(426)
+    return UPGRADE
+  elseif common.index(request.protocols, KHP) then -- KHP O2
+    return ACCEPT_KHP
   end
-  if common.index(request.protocols, KHP) then -- KHP O2
-    return decision.accept { protocol = KHP }
-  end
-  return decision.accept { protocol = choose(request.protocols, known) }
-end
-
-function defaults.extended(request, known)
-  return decision.accept { protocol = choose(request.protocols, known) }
+  return defaults.extended(request, known)
 end
 
 -- A policy's accept{} of the opening names an application's protocol, or none, where the client may have asked for
@@ -57,6 +60,8 @@ local function complete_opening(decided, request)
   local protocol = given.protocol
   if given.khp ~= false and protocol == nil and common.index(request.protocols, KHP) then
     protocol = KHP
+  elseif given.khp == nil then
+    return decided
   end
   return decision.accept {
     protocol = protocol, extensions = given.extensions, headers = given.headers, reason = given.reason,
