@@ -91,6 +91,9 @@ describe("khp.extended.client", function()
     local request = request_of { protocols = { "x-kaazing-handshake", "b", "a" }, extensions = { "y; p=1", "x" } }
     assert.equal("b, a", request.headers["sec-websocket-protocol"])
     assert.equal("y; p=1, x", request.headers["sec-websocket-extensions"])
+    request = request_of { protocols = { "a" }, extensions = { "x" } }
+    assert.equal("a", request.headers["sec-websocket-protocol"])
+    assert.equal("x", request.headers["sec-websocket-extensions"])
   end)
 
   it("sends the headers of a policy, but none that is the handshake's own [E7 H3]", function()
@@ -131,6 +134,17 @@ describe("khp.extended.client", function()
     assert.same({ { "send", "hello", "binary" } }, events(machine))
     machine:message(OPENED)
     assert.equal("open", events(machine)[1][1])
+  end)
+
+  it("goes on with what came behind the 100 [S100 H10]", function()
+    local machine = started({ method = "POST" }, { body = "hello", expect = true })
+    machine:message("HTTP/1.1 100 Continue\r\n\r\n" .. OPENED)
+    local list = events(machine)
+    assert.same({ "send", "hello" }, { list[1][1], list[1][2] })
+    assert.equal("open", list[2][1])
+    assert.has_error(function()
+      machine:start()
+    end, "the extended handshake has begun already")
   end)
 
   -- Every code of the protocol text, against the machine. What a code asks for stands in the table of khp.status,
