@@ -19,6 +19,7 @@ local attempt = {}
 --- What a call of connect() has to do with the world outside: the functions of connections, TLS and the clock. The
 --- tests of policies bring others.
 ---@class khp.Wires
+---@field key string? the next opening's Sec-WebSocket-Key; nil: random
 attempt.wires = setmetatable({ now = core.loop.now, adopt = connection.adopt, tls = tls.client }, {
   __index = core.conn,
 })
@@ -54,6 +55,7 @@ local function opening_options(call, target, headers)
   return {
     host = uri.host(target),
     target = target.target,
+    key = call.wires.key,
     protocols = call.options.protocols,
     extensions = call.options.extensions,
     headers = headers,
@@ -279,8 +281,10 @@ local function not_negotiated(asked, negotiated)
     taken[one.name] = true
   end
   for _, text in ipairs(asked) do
-    if not taken[text:match "^[^;%s]+"] then
-      left[#left + 1] = text
+    for _, one in ipairs(http.extensions(text)) do -- one, or alternatives: "x; a=1, x"
+      if not taken[one.name] then
+        left[#left + 1] = http.format_extensions { one }
+      end
     end
   end
   return left

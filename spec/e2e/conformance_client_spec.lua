@@ -56,6 +56,17 @@ describe("the client's driver", function()
     conn:close()
   end)
 
+  it("asks again for no alternative of an extension that it has [E5 E9]", function()
+    local value
+    local url = serve(function(peer)
+      peer:agree "Sec-WebSocket-Extensions: x; a=1\r\n"
+      value = peer:extended().headers["sec-websocket-extensions"]
+      peer:binary(hand.COMPLETED)
+    end)
+    assert(khp.connect(url, { extensions = { " x; a=1, x", "y; b=\"12\", y" } })):close()
+    assert.equal("y; b=12, y", value)
+  end)
+
   it("makes no extended handshake where KHP was not chosen [O5 E1]", function()
     local heard
     local url = serve(function(peer)
