@@ -96,8 +96,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         reactor = lws_context_user(lws_get_context(wsi));
         uv_run(khp_net_loop_uv(reactor->loop), UV_RUN_NOWAIT);
         break;
-    default:
-        break;
+    default: /* it may tell of its tables between a failed read and RAW_CLOSE */
+        return 0;
     }
     errno = 0;
     return 0;
