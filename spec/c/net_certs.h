@@ -5,6 +5,8 @@
 #ifndef KHP_SPEC_NET_CERTS_H
 #define KHP_SPEC_NET_CERTS_H
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +50,11 @@ static const char *certs_path(const char *name) {
     char *path = paths[turn++ % 8];
     (void)snprintf(path, sizeof paths[0], "%s/%s", certs_folder, name);
     return path;
+}
+
+/* What OpenSSL calls an alert, SSL_R_*: before 3.2 it names an old version of TLS, later none. */
+static inline const char *alert_text(int reason) {
+    return ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, reason));
 }
 
 #endif

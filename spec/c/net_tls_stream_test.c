@@ -736,8 +736,8 @@ static void idle_connections_cost_little(void **state) {
     for (int i = 0; i < ends; i++)
         UNTIL(crowd[i].seen[OPENED] == 1);
     settle();
-    if (memory_is_measured())
-        assert_true((resident() - before) / ends < 30);
+    if (memory_is_measured()) /* of which OpenSSL keeps 8 KB for a larger key exchange from 3.5 on */
+        assert_true((resident() - before) / ends < 40);
 }
 
 static void freeing_the_loop_ends_them_all(void **state) {
