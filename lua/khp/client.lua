@@ -31,6 +31,7 @@ local declaration = options.declare("khp.connect", {
   origin = { type = "string" },
   policy = { type = "string|table" },
   credentials = { type = "table|function" },
+  share_credentials = { type = "boolean", default = false },
   proxy = { type = "string" },
   redirects = { type = "string|function", check = is_rule },
   khp = { type = "boolean", default = true },
@@ -278,9 +279,10 @@ end
 ---@field origin string? value of Origin
 ---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
 ---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
----  answers a 401, the strongest scheme first; the default is what stands in the URL. A table is for the URL's own
----  origin alone. A function, which may wait, is asked wherever a challenge comes from, and told where that is:
----  `location`. A policy's `challenge` takes precedence
+---  answers a 401, the strongest scheme first; the default is what stands in the URL. They are for the URL's own
+---  origin alone. A function may wait, and is told who asks: `location`. A policy's `challenge` takes precedence
+---@field share_credentials boolean? a function or a policy's `challenge` is asked for other origins, too, after a
+---  redirect; it must look at the location. default false
 ---@field proxy string? http://[user:password@]host:port, reached with CONNECT; user and password go to it alone, and
 ---  only when it asks for them
 ---@field redirects string|function|nil a rule's name or a function: khp.redirect; default "always"

@@ -57,11 +57,12 @@ end
 --- What there is to keep for one call.
 ---@param hooks khp.Hooks
 ---@param home khp.Uri the URL that the user gave
----@param options { credentials: khp.Credentials|function|nil, headers: table? }
+---@param options { credentials: khp.Credentials|function|nil, headers: table?, share_credentials: boolean? }
 ---@param proxy khp.Proxy?
 ---@return khp.Secrets? secrets, string? message what is wrong with the headers
 function credentials.new(hooks, home, options, proxy)
   local self = setmetatable({ hooks = hooks, home = home, proxy = proxy, fields = {}, count = 0 }, metatable)
+  self.shared = options.share_credentials
   local wrong = common.add_headers(self.fields, options.headers, anything)
   if wrong then
     return nil, wrong
@@ -101,8 +102,8 @@ local function describe(challenges)
   return log.quote(table.concat(names, "; "))
 end
 
---- The value of Authorization for these challenges at this place. A function is told where it is asked; credentials
---- that stand in the options or in the URL are for the first origin and no other.
+--- The value of Authorization for these challenges at this place. Credentials are for the first origin and no other;
+--- a function may be asked for others, too, where the caller says so, and is told where.
 ---@param challenges khp.auth.Challenge[]
 ---@param target khp.Uri
 ---@param count integer how often a request has been refused with 401 here
@@ -112,7 +113,7 @@ end
 function methods:authorize(challenges, target, count)
   local why = "there are none"
   self.count = count
-  if self.answerer and (self.asks or uri.same_origin(self.home, target)) then
+  if self.answerer and (self.asks and self.shared or uri.same_origin(self.home, target)) then
     local answer, message = self.answerer:answer(challenges,
       { method = "GET", target = target.target, location = uri.format(target) })
     local failure = self.hooks.failure

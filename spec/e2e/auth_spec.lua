@@ -298,7 +298,19 @@ describe("credentials", function()
       end
     end)
 
-    it("are asked of a function, which is told where [E12 E13]", function()
+    it("are not asked of a function, unless they may be shared [E12 E13]", function()
+      lead "extended"
+      local asked = 0
+      refused({
+        credentials = function()
+          asked = asked + 1
+          return JOE
+        end,
+      }, "those that there are were given for another origin$", 401, here)
+      assert.equal(1, asked)
+    end)
+
+    it("are asked of a function, which is told where, if they may be shared [E12 E13]", function()
       for _, stage in ipairs { "opening", "extended" } do
         lead(stage)
         local asked = {}
@@ -307,11 +319,13 @@ describe("credentials", function()
           return location:find(here, 1, true) and JOE or nil
         end
         refused({
+          share_credentials = true,
           credentials = function(_, location)
             return give(location)
           end,
         }, "no credentials$", 401, here)
         refused({
+          share_credentials = true,
           policy = {
             challenge = function(challenge)
               return give(challenge.location)
