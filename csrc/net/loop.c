@@ -194,9 +194,7 @@ bool khp_net_loop_step(struct khp_net_loop *loop, double seconds) {
     khp_net_loop_settle(loop);
     for (;;) {
         uint64_t now = fresh_now(loop);
-        int64_t wait = 0;
-        if (loop->entries == loop->entries_before && loop->due == NULL)
-            wait = forever ? -1 : now < deadline ? (int64_t)(deadline - now) : 0;
+        int64_t wait = forever ? -1 : now < deadline ? (int64_t)(deadline - now) : 0;
         khp_net_reactor_turn(loop->reactor, wait);
         khp_net_loop_settle(loop);
         if (loop->entries != loop->entries_before || (!forever && fresh_now(loop) >= deadline))

@@ -22,7 +22,10 @@ struct khp_net_reactor *khp_net_reactor_new(struct khp_net_loop *loop, enum khp_
 /* Every descriptor that it still has is closed and told. Runs the libuv loop without blocking. */
 void khp_net_reactor_free(struct khp_net_reactor *reactor);
 
-/* One turn of the loop: what is ready; waits for at most wait_ms, < 0: for as long as it takes. */
+/*
+ * One turn of the loop: what is ready; waits for at most wait_ms, < 0: for as long as it takes, but
+ * not at all once the step has had an event or something is due.
+ */
 void khp_net_reactor_turn(struct khp_net_reactor *reactor, int64_t wait_ms);
 
 /* True where libwebsockets is on the stack and must not lose a connection behind its back. */
