@@ -193,7 +193,8 @@ static bool reads_frames(const struct khp_conn *conn) {
 static void answer_ping(struct khp_conn *conn, const struct khp_ws_message *message) {
     if (conn->state != KHP_CONN_OPEN) /* nothing is sent after a close frame */
         return;
-    if (khp_conn_send(conn, KHP_WS_PONG, message->payload, message->length) == KHP_CONN_FULL)
+    enum khp_conn_send result = khp_conn_send(conn, KHP_WS_PONG, message->payload, message->length);
+    if (result == KHP_CONN_FULL || result == KHP_CONN_TOO_BIG)
         fail(conn, KHP_WS_POLICY_VIOLATION, KHP_CONN_BY_LOCAL,
              "pings arrive, but their pongs are not read");
 }
@@ -402,21 +403,31 @@ bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
     return true;
 }
 
+/* Does the queue take n more bytes? If not, `drained` is set to come below half of its limit, or of
+ * what it holds. */
+static bool has_room(struct khp_conn *conn, uint64_t n) {
+    uint64_t limit = conn->settings->queue;
+    if (khp_net_stream_queued(conn->stream) + n <= limit)
+        return true;
+    khp_net_stream_flush(conn->stream); /* perhaps it is only that nobody turned the loop */
+    uint64_t queued = khp_net_stream_queued(conn->stream);
+    if (queued + n <= limit)
+        return true;
+    khp_net_stream_low_water(conn->stream, (size_t)((queued < limit ? queued : limit) - 1) / 2);
+    return false;
+}
+
 enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
                                  const uint8_t *bytes, size_t n) {
     if (conn->state != KHP_CONN_OPEN)
         return KHP_CONN_CLOSED;
     struct khp_ws_header header = {
         .length = n, .opcode = (uint8_t)kind, .fin = true, .masked = conn->role == KHP_WS_CLIENT};
-    uint64_t room = conn->settings->queue;
-    uint64_t queued = khp_net_stream_queued(conn->stream);
-    if (queued + n + KHP_WS_HEADER_MAX > room) {
-        khp_net_stream_flush(conn->stream); /* perhaps it is only that nobody turned the loop */
-        queued = khp_net_stream_queued(conn->stream);
-        if (queued + n + KHP_WS_HEADER_MAX > room) {
-            conn->refused = true;
-            return KHP_CONN_FULL;
-        }
+    if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
+        return KHP_CONN_TOO_BIG;
+    if (!has_room(conn, n + KHP_WS_HEADER_MAX)) {
+        conn->refused = true;
+        return KHP_CONN_FULL;
     }
     if (header.masked && !khp_ws_random_key(conn->random, header.key))
         return KHP_CONN_NO_MEMORY;

@@ -62,8 +62,8 @@ struct khp_conn_handler {
     void (*bytes)(void *owner, const uint8_t *bytes, size_t n); /* while raw */
     void (*message)(void *owner, enum khp_ws_opcode kind, const uint8_t *bytes, size_t n);
     void (*pong)(void *owner, const uint8_t *bytes, size_t n);
-    void (*drained)(
-        void *owner); /* after a send was refused: the queue is below half of its limit */
+    void (*drained)(void *owner);  /* after a send was refused: the queue is below half of its limit
+                                      and of what it held then */
     void (*deadline)(void *owner); /* the time set by khp_conn_deadline() is up */
     void (*closed)(void *owner, const struct khp_conn_close *close);
     void (*gone)(void *owner);
@@ -131,10 +131,15 @@ void khp_conn_open(struct khp_conn *conn);
  */
 bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n);
 
-enum khp_conn_send { KHP_CONN_SENT, KHP_CONN_CLOSED, KHP_CONN_FULL, KHP_CONN_NO_MEMORY };
+enum khp_conn_send {
+    KHP_CONN_SENT,
+    KHP_CONN_CLOSED,
+    KHP_CONN_FULL,    /* no room in the queue now: `drained` will come */
+    KHP_CONN_TOO_BIG, /* larger than the queue may be */
+    KHP_CONN_NO_MEMORY
+};
 
-/* Queues one frame. kind: text, binary, ping or pong. FULL: the queue's limit; `drained` will come.
- */
+/* Queues one frame. kind: text, binary, ping or pong. */
 enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
                                  const uint8_t *bytes, size_t n);
 

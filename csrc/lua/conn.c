@@ -245,6 +245,8 @@ static int sent(lua_State *L, enum khp_conn_send result) {
         return closed(L);
     case KHP_CONN_FULL:
         return lkhp_fail(L, "the send queue is full", "ELIMIT");
+    case KHP_CONN_TOO_BIG:
+        return lkhp_fail(L, "the message is larger than the send queue may be", "ELIMIT");
     case KHP_CONN_NO_MEMORY:
         break;
     }

@@ -73,7 +73,8 @@ struct khp_net_stream {
     struct khp_net_timer timer; /* of the TLS handshake, of lingering */
     int fd;                     /* the reactor owns it; -1: none */
     int write_errno;            /* send(2) failed; what the peer sent before is still to be read */
-    enum khp_net_stream_state state;
+    uint32_t low_water;         /* drained comes there */
+    enum khp_net_stream_state state : 4;
     bool due : 1;         /* on loop->due */
     bool paused : 1;      /* by the owner */
     bool reading : 1;     /* the reactor reads */

@@ -263,9 +263,11 @@ void khp_net_stream_on_bytes(struct khp_net_stream *stream, uint8_t *bytes, size
 
 void khp_net_stream_on_writable(struct khp_net_stream *stream) {
     begin_event(stream);
+    size_t before = khp_net_stream_queued(stream);
     stream->blocked = false;
     khp_net_stream_write_out(stream);
-    if (!stream->blocked && stream->state == KHP_NET_STREAM_OPEN && stream->write_errno == 0 &&
+    bool fell = before > stream->low_water && khp_net_stream_queued(stream) <= stream->low_water;
+    if (fell && stream->state == KHP_NET_STREAM_OPEN && stream->write_errno == 0 &&
         stream->handler != NULL && stream->handler->drained != NULL)
         stream->handler->drained(stream->owner);
     end_event(stream);
@@ -328,6 +330,10 @@ bool khp_net_stream_write(struct khp_net_stream *stream, const void *bytes, size
 size_t khp_net_stream_queued(const struct khp_net_stream *stream) {
     return khp_net_queue_length(&stream->queue) +
            (stream->tls != NULL ? khp_net_queue_length(&stream->tls->wire) : 0);
+}
+
+void khp_net_stream_low_water(struct khp_net_stream *stream, size_t bytes) {
+    stream->low_water = bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
 }
 
 void khp_net_stream_flush(struct khp_net_stream *stream) {

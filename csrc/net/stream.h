@@ -23,7 +23,7 @@ struct khp_net_stream_handler {
     void (*open)(void *owner);
     /* Bytes from the peer; n > 0. They may be overwritten in place and die with the return. */
     void (*read)(void *owner, uint8_t *bytes, size_t n);
-    /* The queue has been written out completely after a partial write. May be NULL. */
+    /* After a partial write, the queue has fallen to its low-water mark. May be NULL. */
     void (*drained)(void *owner);
     /*
      * The only and last event. why->code: KHP_NET_E_CLOSED the peer ended it (sys 0: in order),
@@ -49,6 +49,10 @@ bool khp_net_stream_write(struct khp_net_stream *stream, const void *bytes, size
 
 /* Bytes queued and not yet taken by the kernel (TLS: plaintext plus ciphertext). */
 size_t khp_net_stream_queued(const struct khp_net_stream *stream);
+
+/* Where `drained` comes: when the queue falls to so many bytes; 0 at first. Beyond 4 GiB it comes
+ * there. */
+void khp_net_stream_low_water(struct khp_net_stream *stream, size_t bytes);
 
 /* Writes what the kernel takes now. Failures become the end event, later. */
 void khp_net_stream_flush(struct khp_net_stream *stream);

@@ -276,6 +276,36 @@ static void drained_comes_when_all_is_written_at_last(void **state) {
     hang_up(&a);
 }
 
+/* Drained comes in the turn in which the queue is at the mark for the first time. */
+static void peer_reads(struct actor *a, size_t n, size_t mark) {
+    static uint8_t bytes[100000];
+    while (n > 0) {
+        ssize_t got = recv(a->peer, bytes, n < sizeof bytes ? n : sizeof bytes, MSG_DONTWAIT);
+        n -= got > 0 ? (size_t)got : 0;
+        assert_true(khp_net_loop_step(loop, got > 0 ? 0 : 0.01));
+        assert_int_equal(a->seen[DRAINED], khp_net_stream_queued(a->stream) <= mark);
+    }
+}
+
+static void drained_comes_at_the_low_water_mark(void **state) {
+    (void)state;
+    enum { MUCH = 16 << 20 };
+    for (int t = 0; t < 2; t++) {
+        struct actor a = {0};
+        open_over(transports[t], &a);
+        size_t queued = block(&a, MUCH);
+        khp_net_stream_low_water(a.stream, queued / 2);
+        peer_reads(&a, MUCH, queued / 2);
+        assert_int_equal(a.seen[DRAINED], 1); /* and not again at the end */
+
+        khp_net_stream_low_water(a.stream, SIZE_MAX); /* where it never comes from above */
+        (void)block(&a, MUCH);
+        peer_reads(&a, MUCH, SIZE_MAX);
+        assert_int_equal(a.seen[DRAINED], 1);
+        hang_up(&a);
+    }
+}
+
 static void a_waiting_stream_holds_no_more_than_it_must(void **state) {
     (void)state;
     enum { MUCH = 1 << 20, REST = 2000 };
@@ -866,6 +896,7 @@ int main(void) {
         BOTH(what_one_writes_to_many_is_one_send_each),
         BOTH(a_peer_that_never_reads_costs_memory_only),
         BOTH(drained_comes_when_all_is_written_at_last),
+        BOTH(drained_comes_at_the_low_water_mark),
         BOTH(a_waiting_stream_holds_no_more_than_it_must),
         BOTH(a_paused_stream_reads_nothing),
         BOTH(pausing_inside_read_stops_the_next),
