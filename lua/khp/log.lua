@@ -55,4 +55,16 @@ function log.quote(text, most)
   end))
 end
 
+--- A text of several lines in a log, an error with its traceback: likewise, with its lines and tabs as they are.
+---@param text string
+---@param most integer? default 8000 bytes
+---@return string
+function log.lines(text, most)
+  most = most or 8000
+  local short = #text > most and text:sub(1, most) .. "…" or text
+  return (short:gsub("[%z\1-\8\11-\31\127]", function(c)
+    return ("\\x%02X"):format(c:byte())
+  end))
+end
+
 return log

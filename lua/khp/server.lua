@@ -13,6 +13,7 @@ local limits = require "khp.limits"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
 local options = require "khp.options"
+local policies = require "khp.policy"
 local session = require "khp.policy.session"
 local task = require "khp.task"
 local test = require "khp.policy.test"
@@ -35,6 +36,7 @@ local declaration = options.declare("khp.listen", {
   backlog = { type = "integer", min = 1 },
   tls = { type = "table" },
   policy = { type = "string|table" },
+  trusted = { type = "boolean", default = false },
   protocols = { type = "strings" },
   on_open = { type = "function" },
   on_message = { type = "function" },
@@ -78,7 +80,8 @@ end
 -- The application's turn: the connection is open.
 local function open(self, state, protocol, extensions, khp)
   local owner, counts, current = state.server, state.server.counts, state.session
-  local fields = { protocol = protocol, extensions = extensions, khp = khp, data = current and current.data }
+  local data = current and type(current.data) == "table" and current.data or nil
+  local fields = { protocol = protocol, extensions = extensions, khp = khp, data = data }
   counts.opened = counts.opened + 1
   connection.adopt(self, fields, owner.handlers, state.head, owner.on_gone)
   if log.enabled "info" then
@@ -93,11 +96,10 @@ end
 local pump
 
 local function complain(state, message)
-  log.error("policy %s: %s: %s", state.server.policy_name, state.step, message)
+  log.error("%s: %s: %s", state.server.policy_name, state.step, log.lines(message))
 end
 
-local function apply(self, state, returned, request)
-  local decided, wrong = answer.complete(state.step, returned, request, state.server.protocols)
+local function conclude(self, state, decided, wrong)
   local unlawful = answer.carry_out(state.machine, decided)
   if wrong or unlawful then
     complain(state, wrong or unlawful)
@@ -105,34 +107,36 @@ local function apply(self, state, returned, request)
   pump(self, state)
 end
 
--- Runs in a task of its own, so that the policy may wait.
+-- What becomes of a decision once the policy's function has ended, of itself or not.
+local function decider(self, state)
+  return function(ok, decided, more)
+    state.deciding = nil
+    if state.machine == nil or self.state == "closed" then
+      return
+    elseif not ok then
+      decided, more = decision.reject(500), more and decided .. "\n" .. more or decided
+    end
+    conclude(self, state, decided, more)
+  end
+end
+
+-- Asks the policy, in a task of its own, so that it may wait.
 local function ask(self, state, decide, request, attempt)
-  local current = session_of(self, state)
+  local owner, current = state.server, session_of(self, state)
   current.attempt = attempt
-  if state.step == "opening" then
-    current.opening, current.path = request, request.path
+  local deciding = task.spawn_bounded(owner.budget, decider(self, state), answer.ask, decide, state.step, request,
+    current, owner.protocols, owner.limits)
+  if coroutine.status(deciding) ~= "dead" and state.machine then
+    state.deciding = deciding
   end
-  local ok, decided = xpcall(decide, debug.traceback, request, current)
-  if state.machine == nil or self.state == "closed" then
-    return
-  end
-  state.deciding = nil
-  if not ok then
-    complain(state, decided)
-    decided = decision.reject(500)
-  end
-  apply(self, state, decided, request)
 end
 
 local function on_request(self, state, request, attempt)
   local decide = state.policy[state.step]
   if decide then
-    local deciding = task.spawn(ask, self, state, decide, request, attempt)
-    if state.machine and coroutine.status(deciding) ~= "dead" then
-      state.deciding = deciding
-    end
+    ask(self, state, decide, request, attempt)
   else
-    apply(self, state, nil, request)
+    conclude(self, state, answer.complete(state.step, nil, request, state.server.protocols))
   end
 end
 
@@ -301,15 +305,18 @@ end
 function server.listen(given)
   local checked = options.check(declaration, given, 2)
   local bounds = limits.resolve(checked.limits, 2)
+  local around = world.new()
   local owner = setmetatable({
     limits = bounds,
+    budget = policies.budget(checked.policy, { trusted = checked.trusted, limits = bounds, world = around }),
     opening = opening.settings { limits = bounds, server = checked.server_header },
     extended = extended.settings { limits = bounds, server = checked.server_header },
     protocols = checked.protocols,
-    world = world.new(),
+    world = around,
     policy = {},
     policy_source = checked.policy,
-    policy_name = type(checked.policy) == "string" and checked.policy or "(table)",
+    policy_name = type(checked.policy) == "string" and checked.policy or "policy",
+    trusted = checked.trusted,
     trace = checked.trace,
     on_open = checked.on_open,
     handlers = { on_message = checked.on_message, on_close = checked.on_close, on_drain = checked.on_drain },
@@ -317,7 +324,7 @@ function server.listen(given)
     counts = { opened = 0, failed = 0 },
   }, mt)
   if checked.policy then
-    local policy, message, code, detail = test.load(checked.policy, "server")
+    local policy, message, code, detail = test.load(checked.policy, "server", owner)
     if not policy then
       return nil, message, code, detail
     end
@@ -381,7 +388,7 @@ function methods:reload()
   local policy = self.policy
   if type(self.policy_source) == "string" then
     local message, code, detail
-    policy, message, code, detail = test.load(self.policy_source, "server")
+    policy, message, code, detail = test.load(self.policy_source, "server", self)
     if not policy then
       return nil, message, code, detail
     end

@@ -241,7 +241,7 @@ describe("the server's driver", function()
       serve {
         policy = {
           extended = function(_, session)
-            local _, message, code = session.connection:send "too early"
+            local _, message, code = getmetatable(session).connection:send "too early"
             early = { message, code }
           end,
         },

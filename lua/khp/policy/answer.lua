@@ -3,7 +3,9 @@
 -- policies. This file must not know connections, nor how a policy is run.
 
 local common = require "khp.opening.common"
+local contract = require "khp.policy.contract"
 local decision = require "khp.policy.decision"
+local limits = require "khp.limits"
 
 local answer = {}
 
@@ -73,17 +75,40 @@ end
 ---@param returned any
 ---@param request table
 ---@param known string[]? protocols among which khp chooses where the policy does not
+---@param bounds table? limits
 ---@return khp.Decision decided
 ---@return string? message what was wrong with it, for the log
-function answer.complete(step, returned, request, known)
+function answer.complete(step, returned, request, known, bounds)
   if returned == nil then
     return defaults[step](request, known)
   elseif not decision.is(returned) then
     return decision.reject(500), "accept, challenge, redirect or reject expected, got " .. type(returned)
-  elseif step == "opening" and returned.action == "accept" then
-    return complete_opening(returned, request)
   end
-  return returned
+  local checked, message = contract.check(returned, request, bounds or limits.defaults)
+  if not checked then
+    return decision.reject(500), message
+  elseif step == "opening" and checked.action == "accept" then
+    return complete_opening(checked, request)
+  end
+  return checked
+end
+
+--- Asks a function of the policy, and completes its answer. What the policy may make of either is made here, so this is
+--- what runs under its budget.
+---@param decide fun(request: khp.PolicyRequest, session: khp.Session): any
+---@param step "opening"|"extended"
+---@param request table
+---@param session khp.Session
+---@param known string[]?
+---@param bounds table?
+---@return khp.Decision decided
+---@return string? message as complete()
+function answer.ask(decide, step, request, session, known, bounds)
+  local view = contract.request(request)
+  if step == "opening" then
+    session.opening, session.path = view, view.path
+  end
+  return answer.complete(step, (decide(view, session)), request, known, bounds)
 end
 
 -- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.

@@ -22,17 +22,18 @@ local methods = {}
 local lazy = {}
 
 function lazy.peer(self)
-  return self.connection.peer
+  return getmetatable(self).connection.peer
 end
 
 function lazy.now(self)
-  return self.world.now()
+  return getmetatable(self).world.now()
 end
 
 function lazy.env(self)
+  local world = getmetatable(self).world
   local env = setmetatable({}, {
     __index = function(_, name)
-      return self.world.getenv(name)
+      return world.getenv(name)
     end,
     __newindex = function()
       error("the environment is read-only in a policy", 2)
@@ -43,30 +44,29 @@ function lazy.env(self)
   return env
 end
 
-local mt = {
-  __name = "khp.session",
-  __index = function(self, name)
-    local method = methods[name]
-    if method then
-      return method
-    end
-    local make = lazy[name]
-    return make and make(self)
-  end,
-}
+local function index(self, name)
+  local method = methods[name]
+  if method then
+    return method
+  end
+  local make = lazy[name]
+  return make and make(self)
+end
 
+--- The connection and the world are in the metatable, out of a policy's reach.
 ---@param connection userdata|table whose handshake it is: its field `peer`
 ---@param world khp.World
 ---@return khp.Session
 function session.new(connection, world)
-  return setmetatable({ connection = connection, world = world, sequence = world.sequence(), data = {} }, mt)
+  return setmetatable({ sequence = world.sequence(), data = {} },
+    { __name = "khp.session", __index = index, connection = connection, world = world })
 end
 
 --- Random bytes, fit for secrets.
 ---@param n integer how many
 ---@return string
 function methods:random(n)
-  return self.world.random(n)
+  return getmetatable(self).world.random(n)
 end
 
 --- Checks the request's Basic credentials.
@@ -91,7 +91,7 @@ end
 ---@return string[]? challenges for challenge(…): one for each algorithm
 ---@return string? message
 function methods:digest(request, users, options)
-  local world = self.world
+  local world = getmetatable(self).world
   world.nonces = world.nonces or nonces.new { now = world.now, random = world.random }
   local given = { users = users, nonces = world.nonces }
   for name, value in pairs(options or {}) do

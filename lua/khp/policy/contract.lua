@@ -1,0 +1,251 @@
+-- What a server's policy is given and what it may return. A request goes in as a copy of what is documented, so that
+-- nothing a policy does to it reaches the handshake; a decision comes out as a copy in which every field was checked. A
+-- message names the field and what was expected. This file must not know who asks, nor what is done with the answer.
+
+local common = require "khp.opening.common"
+local http = require "khp.http"
+
+local contract = {}
+
+local concat, find, format = table.concat, string.find, string.format
+local getmetatable, ipairs, pairs, tostring, type = getmetatable, ipairs, pairs, tostring, type
+local show = common.show
+
+---@class khp.PolicyRequest
+---@field method string
+---@field target string
+---@field path string
+---@field query string?
+---@field version string "1.1"
+---@field headers khp.http.headers
+---@field body string?
+---@field protocols string[] in the client's order of preference
+---@field extensions khp.http.extension[] likewise
+---@field upgrade boolean? opening only: whether a WebSocket is asked for
+---@field origin string? opening only
+
+--- The request as a policy sees it.
+---@param request table
+---@return khp.PolicyRequest
+function contract.request(request)
+  local protocols, extensions = {}, {}
+  for i, name in ipairs(request.protocols) do
+    protocols[i] = name
+  end
+  for i, extension in ipairs(request.extensions) do
+    extensions[i] = { name = extension.name, parameters = extension.parameters }
+  end
+  return {
+    method = request.method,
+    target = request.target,
+    path = request.path,
+    query = request.query,
+    version = request.version,
+    headers = request.headers,
+    body = request.body,
+    protocols = protocols,
+    extensions = extensions,
+    upgrade = request.upgrade,
+    origin = request.origin,
+  }
+end
+
+-- Fields ------------------------------------------------------------------------------------------------------------
+-- Each takes a field's name and value, and returns the value as it may be used, or nil and what is wrong.
+
+local function shown(value)
+  return type(value) == "string" and show(value) or type(value) == "number" and tostring(value) or type(value)
+end
+
+local function expected(field, what, value)
+  return nil, format("%s: %s expected, not %s", field, what, shown(value))
+end
+
+local function text(field, value)
+  if type(value) ~= "string" or find(value, "[%z\1-\8\10-\31\127]") then
+    return expected(field, "a string without control characters", value)
+  end
+  return value
+end
+
+local function body(field, value, bounds)
+  if type(value) ~= "string" then
+    return expected(field, "a string", value)
+  elseif #value > bounds.body then
+    return nil, format("%s: at most %d bytes expected, not %d", field, bounds.body, #value)
+  end
+  return value
+end
+
+local function anything()
+  return false
+end
+
+local function headers(field, value, bounds)
+  local list, size = {}, 0
+  local problem = common.add_headers(list, value, anything)
+  if problem then
+    return nil, field .. ": " .. problem
+  end
+  for i = 1, #list, 2 do
+    local name, content = list[i], list[i + 1]
+    if not http.is_token(name) then
+      return nil, format("%s: a header's name expected, not %s", field, show(name))
+    end
+    local ok, wrong = text(format("%s[%s]", field, show(name)), content)
+    if not ok then
+      return nil, wrong
+    end
+    size = size + #name + #content + 4
+  end
+  if size > bounds.opening_head then
+    return nil, format("%s: at most %d bytes expected, not %d", field, bounds.opening_head, size)
+  end
+  return list
+end
+
+local function names_of(list)
+  return #list > 0 and concat(list, ", ") or "none"
+end
+
+local function protocol(field, value, _, request)
+  if type(value) ~= "string" then
+    return expected(field, "a string", value)
+  elseif not common.index(request.protocols, value) then
+    return nil, format("%s: %s was not requested; requested: %s", field, show(value), names_of(request.protocols))
+  end
+  return value
+end
+
+local function requested_extensions(request)
+  local names, known = {}, {}
+  for i, extension in ipairs(request.extensions) do
+    names[i], known[extension.name] = extension.name, true
+  end
+  return known, names
+end
+
+local function extensions(field, value, _, request)
+  if type(value) ~= "table" then
+    return expected(field, "an array of strings", value)
+  end
+  local list, count = {}, 0
+  local known, names = requested_extensions(request)
+  for i, one in ipairs(value) do
+    local place = format("%s[%d]", field, i)
+    local parsed, problem = nil, nil
+    if type(one) == "string" then
+      parsed, problem = http.extensions(one)
+    end
+    if not parsed or #parsed ~= 1 then
+      local _, message = expected(place, "an extension, \"name; parameter=value\",", one)
+      return nil, message .. (problem and ": " .. problem or "")
+    elseif not known[parsed[1].name] then
+      return nil, format("%s: %s was not requested; requested: %s", place, show(parsed[1].name), names_of(names))
+    end
+    list[i] = one
+  end
+  for _ in pairs(value) do
+    count = count + 1
+  end
+  if count ~= #list then
+    return expected(field, "an array of strings", value)
+  end
+  return list
+end
+
+local function opening_only(field, value, _, request)
+  if type(value) ~= "boolean" then
+    return expected(field, "a boolean", value)
+  elseif request.upgrade == nil then
+    return nil, field .. ": the opening decides this, and it is over"
+  end
+  return value
+end
+
+local redirects = { [300] = true, [301] = true, [302] = true, [303] = true, [307] = true }
+
+local function redirect_status(field, value)
+  if not redirects[value] then
+    return expected(field, "300, 301, 302, 303 or 307", value)
+  end
+  return value
+end
+
+-- Subjects ----------------------------------------------------------------------------------------------------------
+
+local subjects = {}
+
+function subjects.accept()
+  return true
+end
+
+function subjects.challenge(value)
+  local list = {}
+  for i, one in ipairs(type(value) == "table" and value or { value }) do
+    local parsed = type(one) == "string" and http.challenges(one)
+    if not parsed or not parsed[1] then
+      return expected(type(value) == "table" and format("challenge[%d]", i) or "challenge",
+        "a challenge, 'Basic realm=\"members\"',", one)
+    end
+    list[i] = one
+  end
+  if not list[1] then
+    return nil, "challenge: a challenge expected, not an empty list"
+  end
+  return list
+end
+
+function subjects.redirect(value)
+  if type(value) ~= "string" or value == "" or find(value, "[%c ]") then
+    return expected("redirect", "a URL", value)
+  end
+  return value
+end
+
+function subjects.reject(value)
+  if type(value) ~= "number" or value % 1 ~= 0 or value < 200 or value > 599 then
+    return expected("reject", "a status from 200 to 599", value)
+  end
+  return value
+end
+
+local fields = {
+  accept = {
+    protocol = protocol, extensions = extensions, headers = headers, reason = text, khp = opening_only,
+  },
+  challenge = { headers = headers, body = body },
+  redirect = { status = redirect_status, headers = headers, body = body },
+  reject = { headers = headers, body = body, reason = text },
+}
+
+--- Checks a decision, all of it.
+---@param decided khp.Decision
+---@param request table the real one, not the policy's copy
+---@param bounds table limits
+---@return khp.Decision? checked a copy
+---@return string? message "accept.extensions[2]: 'x-foo' was not requested; requested: x-bar"
+function contract.check(decided, request, bounds)
+  local action, given = decided.action, decided.answer
+  local checks = fields[action]
+  if not checks or type(given) ~= "table" then
+    return nil, "accept, challenge, redirect or reject expected, got something made of one"
+  end
+  local subject, problem = subjects[action](decided.subject)
+  if not subject then
+    return nil, problem
+  end
+  local checked = {}
+  for name, check in pairs(checks) do
+    if given[name] ~= nil then
+      checked[name], problem = check(action .. "." .. name, given[name], bounds, request)
+      if checked[name] == nil then
+        return nil, problem
+      end
+    end
+  end
+  return setmetatable({ action = action, subject = action ~= "accept" and subject or nil, answer = checked },
+    getmetatable(decided))
+end
+
+return contract
