@@ -736,7 +736,7 @@ static void idle_connections_cost_little(void **state) {
     for (int i = 0; i < ends; i++)
         UNTIL(crowd[i].seen[OPENED] == 1);
     settle();
-    if (memory_is_measured()) /* of which OpenSSL keeps 8 KB for a larger key exchange from 3.5 on */
+    if (memory_is_measured()) /* from 3.5 on OpenSSL keeps 8 KB for a larger key exchange */
         assert_true((resident() - before) / ends < 40);
 }
 
