@@ -26,12 +26,14 @@ end
 
 --- Takes the oldest event: its name and values, or nil when there is none. Its place is used again once all are taken.
 function common.poll(machine)
-  local n = machine.first
-  if n == machine.last then
-    machine.first, machine.last = 0, 0
+  local n, last = machine.first, machine.last
+  if n == last then
     return nil
+  elseif n + WIDTH == last then
+    machine.first, machine.last = 0, 0
+  else
+    machine.first = n + WIDTH
   end
-  machine.first = n + WIDTH
   return machine[n + 1], machine[n + 2], machine[n + 3], machine[n + 4]
 end
 
