@@ -70,9 +70,11 @@ local function finish(self, state, message, code)
   end
 end
 
-local function session_of(self, state)
+-- What the policy sees; `request` is the opening's, or one of the extended handshake.
+local function session_of(self, state, request)
   if not state.session then
-    state.session = session.new(self, state.server.world)
+    local opened = state.machine.opened
+    state.session = session.new(self, state.server.world, opened and opened.request or request)
   end
   return state.session
 end
@@ -122,7 +124,7 @@ end
 
 -- Asks the policy, in a task of its own, so that it may wait.
 local function ask(self, state, decide, request, attempt)
-  local owner, current = state.server, session_of(self, state)
+  local owner, current = state.server, session_of(self, state, request)
   current.attempt = attempt
   local deciding = task.spawn_bounded(owner.budget, decider(self, state), answer.ask, decide, state.step, request,
     current, owner.protocols, owner.limits)

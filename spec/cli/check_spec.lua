@@ -148,7 +148,7 @@ describe("khp", function()
     assert.equal("khp " .. require("khp")._VERSION .. "\n", (khp "--version"))
     output = khp "limits"
     for _, limit in ipairs(require("khp.limits").list) do
-      assert.matches("\n" .. limit.name .. " +%d+ " .. limit.unit, "\n" .. output)
+      assert.matches("\n" .. limit.name .. " +[%d.]+ " .. limit.unit, "\n" .. output)
     end
     assert.matches("usage: khp check FILE", (khp "check --help"))
     assert.matches("usage: khp limits", (khp "limits --help"))

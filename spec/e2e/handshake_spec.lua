@@ -137,6 +137,19 @@ describe("handshakes with policies", function()
     assert.equal("EHANDSHAKE", code)
   end)
 
+  it("see the opening request in the extended handshake, whether they were asked about it or not", function()
+    local seen = {}
+    serve {
+      policy = {
+        extended = function(_, session)
+          seen[#seen + 1] = session.path .. " " .. session.opening.query
+        end,
+      },
+    }
+    assert(khp.connect(url .. "a?b")):close()
+    assert.same({ "/a b" }, seen)
+  end)
+
   it("may take their time, while everything else runs", function()
     serve {
       policy = {

@@ -104,11 +104,7 @@ end
 ---@return khp.Decision decided
 ---@return string? message as complete()
 function answer.ask(decide, step, request, session, known, bounds)
-  local view = contract.request(request)
-  if step == "opening" then
-    session.opening, session.path = view, view.path
-  end
-  return answer.complete(step, (decide(view, session)), request, known, bounds)
+  return answer.complete(step, (decide(contract.request(request), session)), request, known, bounds)
 end
 
 -- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.

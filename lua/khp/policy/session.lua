@@ -3,16 +3,17 @@
 
 local basic = require "khp.auth.basic"
 local bearer = require "khp.auth.bearer"
+local contract = require "khp.policy.contract"
 local digest_server = require "khp.auth.digest_server"
 local nonces = require "khp.auth.nonces"
 
 local session = {}
 
 ---@class khp.Session
----@field path string the opening request's path
+---@field path string? server: the opening request's path
 ---@field peer table? { host =, port = } or { path = }
 ---@field attempt integer? extended: the number of this request, from 1
----@field opening table the opening request
+---@field opening khp.PolicyRequest? server: the opening request
 ---@field data table the policy's and the application's own, as long as the connection lives (conn.data)
 ---@field now number seconds since 1970
 ---@field sequence integer the number of this connection at its server, from 1
@@ -27,6 +28,18 @@ end
 
 function lazy.now(self)
   return getmetatable(self).world.now()
+end
+
+function lazy.path(self)
+  local request = getmetatable(self).request
+  return request and request.path
+end
+
+function lazy.opening(self)
+  local request = getmetatable(self).request
+  local view = request and contract.request(request)
+  rawset(self, "opening", view)
+  return view
 end
 
 function lazy.env(self)
@@ -56,10 +69,11 @@ end
 --- The connection and the world are in the metatable, out of a policy's reach.
 ---@param connection userdata|table whose handshake it is: its field `peer`
 ---@param world khp.World
+---@param request table? server: the opening request
 ---@return khp.Session
-function session.new(connection, world)
+function session.new(connection, world, request)
   return setmetatable({ sequence = world.sequence(), data = {} },
-    { __name = "khp.session", __index = index, connection = connection, world = world })
+    { __name = "khp.session", __index = index, connection = connection, world = world, request = request })
 end
 
 --- Random bytes, fit for secrets.

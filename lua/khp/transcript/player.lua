@@ -17,7 +17,7 @@ local unpack = table.unpack or unpack
 ---@field differences khp.transcript.Difference[]?
 
 ---@class khp.transcript.Player
----@field machine table khp.extended.* or khp.opening.server: takes messages, puts out events
+---@field machine table? khp.extended.* or khp.opening.server: takes messages, puts out events
 ---@field role "client"|"server"
 ---@field steps khp.transcript.Step[]
 ---@field place integer index of the step that comes next
@@ -25,6 +25,7 @@ local unpack = table.unpack or unpack
 ---@field take (fun(self: khp.transcript.Player, name: string, a: any, b: any, c: any): boolean?)? true: took the event
 ---@field own table<string, fun(self: khp.transcript.Player, step: khp.transcript.Step)>? more steps of this side
 ---@field theirs table<string, fun(self: khp.transcript.Player, step: khp.transcript.Step)>? more steps of the others
+---@field turn (fun(self: khp.transcript.Player))? called after each step: what is due now may happen
 ---@field cut (fun(bytes: string): string[])? how the other side's messages come; default: whole
 local methods = {}
 local metatable = { __name = "khp.transcript.player", __index = methods }
@@ -162,11 +163,11 @@ end
 
 local theirs = {}
 
--- What is sent to us: a machine that cannot take it, has ended or has not begun what it belongs to.
+-- What is sent to us: a machine that cannot take it has ended, or has not begun what it belongs to.
 local function bytes_for(self, step, method)
   if not step.bytes then
     fail(step.line, "what is sent to us has no gaps")
-  elseif not self.machine[method] then
+  elseif not (self.machine and self.machine[method]) then
     local name, bytes = unpack(self.events[1] or {}, 1, 2)
     fail(step.line, "nobody waits for this message" .. (name and " after " .. in_words(name, bytes) or ""),
       name == "send" and compare.message({}, bytes) or nil)
@@ -174,9 +175,13 @@ local function bytes_for(self, step, method)
   return step.bytes
 end
 
-function theirs.http(self, step)
+--- Gives bytes of the stream to the machine.
+---@param step khp.transcript.Step
+function methods:feed(step)
   self.machine:feed(bytes_for(self, step, "feed"))
 end
+
+theirs.http = methods.feed
 
 function theirs.message(self, step)
   bytes_for(self, step, "message")
@@ -201,7 +206,7 @@ end
 
 --- Takes all events that there are; those that are questions go to `take`.
 function methods:pump()
-  while true do
+  while self.machine do
     local name, a, b, c = self.machine:poll()
     if not name then
       return
@@ -235,6 +240,9 @@ local function play(self)
     self.place = place + 1
     take_step(self, step)
     self:pump()
+    if self.turn then
+      self:turn()
+    end
   end
   local name, a, b = next_event(self)
   if name then

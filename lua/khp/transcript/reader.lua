@@ -39,7 +39,7 @@ end
 local function unescape(text)
   return (gsub(text, "\\(.)(%x?%x?)", function(letter, rest)
     if letter == "x" then
-      return char(tonumber(rest, 16) or fail "\\x needs two hexadecimal digits")
+      return char(#rest == 2 and tonumber(rest, 16) or fail "\\x needs two hexadecimal digits")
     end
     return (escapes[letter] or fail("unknown escape \\%s", letter)) .. rest
   end))

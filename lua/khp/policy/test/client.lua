@@ -22,7 +22,7 @@ local function read_request(step)
   for _, part in ipairs(step.parts) do
     texts[#texts + 1] = part.text
   end
-  local request, message = http.parse_request(concat(texts))
+  local request, message = http.parse_request(concat(texts) .. "\r\n") -- the gap may have the empty line
   return request or player.fail(step.line, "the opening request is malformed: " .. (message or "it is not complete"))
 end
 
@@ -31,7 +31,7 @@ local known = {
   host = true, upgrade = true, connection = true, origin = true, authorization = true,
 }
 
-local function options_for(request, policy)
+local function options_for(request, policy, limits)
   local headers = request.headers
   local protocols, extensions, others, khp = {}, {}, {}, false
   for _, name in ipairs(http.tokens(headers["sec-websocket-protocol"] or "")) do
@@ -49,7 +49,7 @@ local function options_for(request, policy)
   end
   return {
     policy = policy, protocols = protocols, extensions = extensions, headers = others, khp = khp,
-    origin = headers.origin,
+    origin = headers.origin, limits = limits,
   }
 end
 
@@ -115,9 +115,9 @@ local function new_wires(self)
   function wires.tls()
     return true
   end
-  function wires.connect(given, events, state)
-    local raw = { events = events, state = state, on_message = nothing }
-    local url = uri.format(given.target)
+  function wires.connect(_, events, tried)
+    local raw = { events = events, state = tried, on_message = nothing }
+    local url = uri.format(tried.target)
     if self.url and url ~= self.url then
       self:put("redirect", url)
     end
@@ -127,7 +127,7 @@ local function new_wires(self)
     if step then -- else the transcript ends before it
       self.taken = step
       self.machine = bytes_to(raw)
-      wires.key = read_request(step).headers["sec-websocket-key"]
+      wires.key = step.request.headers["sec-websocket-key"]
       tell(raw, "open")
     end
     return raw
@@ -151,7 +151,7 @@ local function new_wires(self)
     self:put("send", bytes, kind)
   end
   function wires.close(raw, code, reason)
-    if not raw.closed and self.machine.message then
+    if not raw.closed and self.machine and self.machine.message then
       self.closing = { code, reason }
     end
     raw.closed = true
@@ -167,7 +167,12 @@ end
 local own, theirs = { asks = steps.asks }, { given = steps.given }
 
 local function start(self, step)
-  local request = read_request(step)
+  for _, one in ipairs(self.steps) do
+    if one.who == "C" and one.verb == "http" then
+      one.request = read_request(one)
+    end
+  end
+  local request = step.request
   local url = self.world.url or format("ws://%s%s", request.headers.host or "example.com", request.target)
   self.call = task.spawn_bounded(self.budget, function(ok, opened, message, code, detail)
     self.call = nil
@@ -179,7 +184,7 @@ local function start(self, step)
       self:put("failed", message, code, detail)
     end
     put_close(self)
-  end, client.rehearse, url, options_for(request, self.policy), new_wires(self), self.world)
+  end, client.rehearse, url, options_for(request, self.policy, self.limits), new_wires(self), self.world)
 end
 
 function own.http(self, step)
@@ -202,18 +207,20 @@ end
 ---@param policy khp.ClientPolicy
 ---@param world khp.test.World
 ---@param budget khp.Budget
+---@param limits table?
 ---@return khp.transcript.Failure? failure
 ---@return string[] notes what explains it
-function test.play(exchange, policy, world, budget)
+function test.play(exchange, policy, world, budget, limits)
   local self = player.new {
     role = "client",
     steps = steps.of(exchange, true),
-    machine = { poll = nothing },
     own = own,
+    turn = steps.turn,
     theirs = theirs,
     policy = policy,
     world = world,
     budget = budget,
+    limits = limits,
     notes = {},
   }
   function world.on_ask(method, url)

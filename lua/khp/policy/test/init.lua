@@ -16,9 +16,6 @@ local ipairs, pairs, require, sort, type = ipairs, pairs, require, table.sort, t
 
 local sides = { server = "khp.policy.test.server", client = "khp.policy.test.client" }
 
--- What a policy may take while it is tested.
-local BUDGET = { instructions = 10000000, memory = 64 * 1024 * 1024, time = 5 }
-
 ---@class khp.test.Result
 ---@field title string
 ---@field place string path and line
@@ -66,19 +63,18 @@ local function read(tests, path, source)
 end
 
 -- One test: connections one after the other, with one copy of the policy in one world.
-local function play(exchanges, path, side, text)
-  local functions, message = policies.load(path, side, text)
+local function play(exchanges, path, side, text, given)
+  local around = world.new()
+  local own = { trusted = given.trusted, limits = given.limits, world = around }
+  local functions, message = policies.load(path, side, text, own)
   if not functions then
     return message
   end
-  local around = world.new()
-  local budget = { after = around.after }
-  for name, value in pairs(BUDGET) do
-    budget[name] = value
-  end
+  local budget = policies.budget(path, own)
+  budget.after = around.after
   local play_one = require(sides[side]).play
   for _, exchange in ipairs(exchanges) do
-    local failure, notes = play_one(exchange, functions, around, budget)
+    local failure, notes = play_one(exchange, functions, around, budget, given.limits)
     if failure then
       return concat({ player.show(failure, exchange.path), concat(notes, "\n") }, notes[1] and "\n" or "")
     end
@@ -102,17 +98,19 @@ end
 --- Loads a policy file and runs its tests, as the file was at one moment.
 ---@param path string
 ---@param side "server"|"client"|nil nil: whosever it is by its functions
+---@param given { trusted: boolean?, limits: table? }? as for khp.policy.load
 ---@return table? functions
 ---@return khp.test.Result[]|string|nil results none: it has no tests; or what is wrong, with it or with its tests
 ---@return string? side_or_code
 ---@return table? detail
-function test.run(path, side)
+function test.run(path, side, given)
+  given = given or {}
   local text, message = policies.read(path)
   if not text then
     return errors.fail(message, "EPOLICY", { path = path })
   end
   local functions, code, detail
-  functions, side, code, detail = policies.load(path, side, text)
+  functions, side, code, detail = policies.load(path, side, text, given)
   if not functions then
     return nil, side, code, detail
   end
@@ -128,7 +126,7 @@ function test.run(path, side)
     results[i] = {
       title = first.title,
       place = format("%s:%d", first.path, first.line),
-      failure = play(group, path, side, text),
+      failure = play(group, path, side, text, given),
     }
   end
   return functions, results, side
@@ -137,13 +135,14 @@ end
 --- Loads a policy, and refuses a file of which a test fails. A table is taken as it is.
 ---@param from string|table
 ---@param side "server"|"client"
+---@param given { trusted: boolean?, limits: table? }? as for khp.policy.load
 ---@return table? functions
 ---@return string? message, string? code, table? detail
-function test.load(from, side)
+function test.load(from, side, given)
   if type(from) == "table" then
-    return policies.load(from, side)
+    return policies.load(from, side, nil, given)
   end
-  local functions, results, code, detail = test.run(from, side)
+  local functions, results, code, detail = test.run(from, side, given)
   if not functions then
     return nil, results, code, detail
   end

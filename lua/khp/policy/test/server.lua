@@ -18,36 +18,31 @@ local concat, floor, format, ipairs = table.concat, math.floor, string.format, i
 
 -- Asking the policy -------------------------------------------------------------------------------------------------
 
-local function complain(self, message)
-  self.notes[#self.notes + 1] = format("policy: %s: %s", self.step, message)
-end
-
-local function apply(self, returned, request)
-  local decided, wrong = answer.complete(self.step, returned, request, nil)
+local function conclude(self, decided, wrong)
   local unlawful = answer.carry_out(self.machine, decided)
   if wrong or unlawful then
-    complain(self, wrong or unlawful)
+    self.notes[#self.notes + 1] = format("policy: %s: %s", self.step, wrong or unlawful)
   end
 end
 
 local function ask(self, request, attempt)
   local decide = self.policy[self.step]
   if not decide then
-    return apply(self, nil, request)
+    return conclude(self, answer.complete(self.step, nil, request))
   end
-  local current, done = self.session, false
-  current.attempt = attempt
-  if self.step == "opening" then
-    current.opening, current.path = request, request.path
+  if not self.session then
+    local opened = self.machine.opened
+    self.session = session.new(self.world.connection, self.world, opened and opened.request or request)
   end
-  local deciding = task.spawn_bounded(self.budget, function(ok, returned, traceback)
+  self.session.attempt = attempt
+  local done = false
+  local deciding = task.spawn_bounded(self.budget, function(ok, decided, more)
     done, self.deciding = true, nil
     if not ok then
-      complain(self, traceback and returned .. "\n" .. traceback or returned)
-      returned = decision.reject(500)
+      decided, more = decision.reject(500), more and decided .. "\n" .. more or decided
     end
-    apply(self, returned, request)
-  end, decide, request, current)
+    conclude(self, decided, more)
+  end, answer.ask, decide, self.step, request, self.session, nil, self.settings.limits)
   self.deciding = not done and deciding or nil
 end
 
@@ -55,7 +50,7 @@ end
 
 local function begin_extended(self, result)
   self.step = "extended"
-  self.machine = extended.new(extended.settings { date = self.date }, result, self.world.now())
+  self.machine = extended.new(extended.settings(self.settings), result, self.world.now())
 end
 
 -- Where the transcript does not show the opening's answer, it must be one that opens.
@@ -86,17 +81,27 @@ end
 
 local own, theirs = { asks = steps.asks }, { given = steps.given }
 
+-- The connection begins with its first bytes.
+function theirs.http(self, step)
+  if not self.machine then
+    self.machine = opening.new(opening.settings(self.settings), self.world.now())
+  end
+  self:feed(step)
+end
+
 function theirs.wait(self, step)
   self.world:advance(step.seconds, function()
-    return self.machine:deadline()
+    return self.machine and self.machine:deadline()
   end, function(now)
-    local due = self.machine:deadline()
+    local due = self.machine and self.machine:deadline()
     if self.deciding and due and due <= now then
       task.cancel(self.deciding)
       self.deciding = nil
     end
-    self.machine:tick(now)
-    self:pump()
+    if self.machine then
+      self.machine:tick(now)
+      self:pump()
+    end
   end)
 end
 
@@ -105,9 +110,10 @@ end
 ---@param policy khp.ServerPolicy
 ---@param world khp.test.World
 ---@param budget khp.Budget
+---@param limits table?
 ---@return khp.transcript.Failure? failure
 ---@return string[] notes what khp would have written to the log
-function server.play(exchange, policy, world, budget)
+function server.play(exchange, policy, world, budget, limits)
   local list, quiet = steps.of(exchange, false), true
   for _, step in ipairs(list) do
     quiet = quiet and not (step.who == "S" and step.verb == "http")
@@ -118,19 +124,18 @@ function server.play(exchange, policy, world, budget)
   local self = player.new {
     role = "server",
     steps = list,
-    machine = opening.new(opening.settings { date = date }, world.now()),
     take = take,
     own = own,
+    turn = steps.turn,
     theirs = theirs,
     policy = policy,
     world = world,
     budget = budget,
-    date = date,
+    settings = { date = date, limits = limits },
     quiet = quiet,
     step = "opening",
     held = {},
     notes = {},
-    session = session.new(world.connection, world),
   }
   function world.on_ask(method, url)
     self:put("asks", method, url)

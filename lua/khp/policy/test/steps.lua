@@ -97,6 +97,15 @@ function steps.asks(self, step)
   end
 end
 
+local function nothing() end
+
+--- Whatever is due at this moment happens.
+---@param self khp.transcript.Player with a `world`
+function steps.turn(self)
+  self.world:advance(0, nothing, nothing)
+  self:pump()
+end
+
 --- What the test gives, for all that follows in it.
 ---@param self khp.transcript.Player with a `world`
 function steps.given(self, step)
