@@ -228,6 +228,22 @@ describe("khp.extended.server", function()
     over({ extended_message = 60 }, head .. "Content-Length: 30\r\n\r\n" .. ("b"):rep(30), 413, "ELIMIT")
   end)
 
+  it("finds what is wrong with a body in whatever message it comes [H4 H10 E8]", function()
+    for _, pieces in ipairs {
+      { "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n" },
+      { "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "no length\r\n" },
+      { "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r", "\nno", " length\r\n" },
+    } do
+      local machine = new()
+      for _, piece in ipairs(pieces) do
+        machine:message(piece, "binary")
+      end
+      refused(400, "EPROTOCOL", 1000, machine)
+      machine:message("ignored", "binary")
+      assert.same({}, events(machine))
+    end
+  end)
+
   it("takes what is just within the limits [H11]", function()
     local bytes = "GET / HTTP/1.1\r\nContent-Length: 30\r\n\r\n" .. ("b"):rep(30)
     local machine = new { limits = { extended_message = #bytes, body = 30, fields = 1, line = 20 } }

@@ -1,0 +1,17 @@
+-- What stands in our close frames.
+
+local reason = require "khp.extended.reason"
+
+describe("the reason of a close", function()
+  it("is the message, as far as a close frame has room for it [E16 E19]", function()
+    assert.equal("", reason "")
+    assert.equal(("x"):rep(123), reason(("x"):rep(123)))
+    assert.equal(("x"):rep(120) .. "...", reason(("x"):rep(124)))
+    assert.equal("a" .. ("x"):rep(119) .. "...", reason("a" .. ("x"):rep(1000)))
+  end)
+
+  it("is text, whatever a peer put into the message [E16 E19]", function()
+    assert.equal("a?b??c ~", reason "a\255b\r\nc ~")
+    assert.equal(("?"):rep(120) .. "...", reason(("ü"):rep(100)))
+  end)
+end)
