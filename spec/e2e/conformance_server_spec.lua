@@ -294,6 +294,8 @@ describe("the server's driver", function()
       assert.equal(400, peer:extended().status)
       assert.equal(1011, (peer:closed()))
       assert.is_false(heard)
+      local stats = server:stats()
+      assert.same({ 0, 3 }, { stats.opened, stats.failed })
     end)
 
     it("takes what comes behind the opening's head, and behind the request's, in order [E2 E17]", function()
@@ -310,6 +312,8 @@ describe("the server's driver", function()
         return heard[2]
       end)
       assert.same({ "one", "two" }, heard)
+      local stats = server:stats()
+      assert.same({ 1, 1, 0 }, { stats.connections, stats.opened, stats.failed })
     end)
 
     it("makes no extended handshake where KHP was not chosen [E1]", function()
