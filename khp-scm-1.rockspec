@@ -125,6 +125,7 @@ build = {
     ["khp.extended.response"] = "lua/khp/extended/response.lua",
     ["khp.extended.server"] = "lua/khp/extended/server.lua",
     ["khp.extended.verify"] = "lua/khp/extended/verify.lua",
+    ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
     ["khp.limits"] = "lua/khp/limits.lua",
     ["khp.log"] = "lua/khp/log.lua",

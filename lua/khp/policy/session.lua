@@ -7,6 +7,8 @@ local contract = require "khp.policy.contract"
 local digest_server = require "khp.auth.digest_server"
 local nonces = require "khp.auth.nonces"
 
+local charge = require("khp.core").budget.charge
+
 local session = {}
 
 ---@class khp.Session
@@ -81,6 +83,20 @@ end
 ---@return string
 function methods:random(n)
   return getmetatable(self).world.random(n)
+end
+
+-- In instructions, so that a decision asks only so many others.
+local QUESTION_COSTS = 100000
+
+--- Asks another server by HTTP, and waits for its answer; a redirect is an answer, too.
+---@param url string http:// or https://; the server's certificate must be one that the system trusts
+---@param given khp.FetchOptions? method, headers, body, timeout in seconds (5)
+---@return { status: integer, reason: string, headers: table, body: string }? response nil: there is none
+---@return string? message, string? code, table? detail
+function methods:fetch(url, given)
+  charge(QUESTION_COSTS)
+  local response, message, code, detail = getmetatable(self).world.fetch(url, given, 3)
+  return response, message, code, detail
 end
 
 --- Checks the request's Basic credentials.

@@ -1,9 +1,10 @@
 -- What a policy may learn of the world outside its connection: the time, random bytes, the number of the connection,
--- the environment. It reaches a policy through its session and in no other way, so that tests can set it: they give a
--- world of their own. This file must not know policies or connections.
+-- the environment, what other servers answer. It reaches a policy through its session and in no other way, so that
+-- tests can set it: they give a world of their own. This file must not know policies or connections.
 
 local core = require "khp.core"
 local crypto = require "khp.crypto"
+local fetch = require "khp.fetch"
 
 local world = {}
 
@@ -12,6 +13,7 @@ local world = {}
 ---@field random fun(n: integer): string n random bytes
 ---@field sequence fun(): integer the number of one more connection: 1, 2, 3 …
 ---@field getenv fun(name: string): string?
+---@field fetch fun(url: string, given: khp.FetchOptions?, level: integer?): table?, string?, string?, table?
 
 local time, getenv, clock = os.time, os.getenv, core.loop.clock
 
@@ -36,6 +38,7 @@ function world.new()
     now = wall_clock(),
     random = crypto.random,
     getenv = getenv,
+    fetch = fetch.fetch,
     sequence = function()
       count = count + 1
       return count

@@ -2,6 +2,7 @@
 -- environment and its peers are what the test gives, and other servers answer what the test says. Nothing here touches
 -- the real world. This file must not know handshakes.
 
+local fetch = require "khp.fetch"
 local http = require "khp.http"
 local task = require "khp.task"
 
@@ -49,8 +50,9 @@ function world.new()
   function self.after(seconds, f)
     return self:start_timer(seconds, f)
   end
-  function self.fetch(url, given)
-    return self:ask(url, given)
+  function self.fetch(url, given, level)
+    local _, _, checked = fetch.prepare(url, given, level + 1)
+    return self:ask(url, checked)
   end
   return self
 end
@@ -133,11 +135,10 @@ end
 --- As session:fetch: waits until the test says what the answer is.
 ---@package
 function methods:ask(url, given)
-  given = given or {}
-  local place = { url = url, method = given.method or "GET" }
+  local place = { url = url, method = given.method }
   self.asking[#self.asking + 1] = place
   self.on_ask(place.method, url)
-  local response, message, code, detail = task.wait(place, given.timeout or 5)
+  local response, message, code, detail = task.wait(place, given.timeout)
   for i, one in ipairs(self.asking) do
     if one == place then
       remove(self.asking, i)
