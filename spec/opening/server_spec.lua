@@ -142,6 +142,12 @@ describe("an opening request", function()
     assert.equal("/chat", opened.request.path)
   end)
 
+  it("may have a URL in its query [O2 H1]", function()
+    local _, request = asked(opening(nil, nil, "GET /chat?to=http://elsewhere/ HTTP/1.1"))
+    assert.same({ "/chat", "to=http://elsewhere/" }, { request.path, request.query })
+    assert.equal("server.example.com", request.host)
+  end)
+
   local lawful = {
     ["header names and values in any case"] = opening({
       Host = false, Upgrade = false, Connection = false, ["Sec-WebSocket-Key"] = false,
@@ -220,6 +226,11 @@ describe("an opening request", function()
     { "a bad protocol", opening(nil, { "Sec-WebSocket-Protocol: a b" }), 400 },
     { "a protocol twice", opening(nil, { "Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: a" }), 400,
       "Sec-WebSocket-Protocol names 'a' more than once" },
+    { "one protocol, twice", opening(nil, { "Sec-WebSocket-Protocol: a,a" }), 400 },
+    { "a key and nothing else", opening { Upgrade = false, Connection = false, ["Sec-WebSocket-Version"] = false },
+      400, "the Upgrade header is missing" },
+    { "a version and nothing else", opening { Upgrade = false, Connection = false, ["Sec-WebSocket-Key"] = false },
+      400, "the Upgrade header is missing" },
     { "a bad extension", opening(nil, { "Sec-WebSocket-Extensions: a; =b" }), 400 },
   }
   for _, fault in ipairs(faults) do
