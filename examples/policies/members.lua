@@ -24,4 +24,48 @@ return {
       extensions = pace and { pace .. "; ms=5" },
     }
   end,
+
+  tests = [[
+# A member, who asks for all that there is
+
+```khp
+C binary
+| GET /echo HTTP/1.1
+| Sec-WebSocket-Protocol: chat, echo
+| Sec-WebSocket-Extensions: x-echo-pace
+|
+S binary
+| HTTP/1.1 401 Unauthorized
+| WWW-Authenticate: Basic realm="members"
+* Server, Date and so on
+|
++ Members only.\n
+C binary
+| GET /echo HTTP/1.1
+| Authorization: Basic am9lOm9wZW4gc2VzYW1l
+| Sec-WebSocket-Protocol: chat, echo
+| Sec-WebSocket-Extensions: x-echo-pace
+|
+S binary
+| HTTP/1.1 101 Switching Protocols
+* Upgrade and so on
+| Sec-WebSocket-Protocol: echo
+| Sec-WebSocket-Extensions: x-echo-pace; ms=5
+* Server, Date
+|
+S opens protocol=echo extensions=x-echo-pace; ms=5
+```
+
+# A wrong password
+
+```khp
+C binary
+| GET /echo HTTP/1.1
+| Authorization: Basic am9lOndyb25n
+|
+S binary
+| HTTP/1.1 401 Unauthorized
+* the same as before
+```
+]],
 }

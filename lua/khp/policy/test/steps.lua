@@ -69,12 +69,13 @@ function steps.of(exchange, answered)
     opening = { request, answered and response or nil }
   end
   local its = exchange.steps
-  while its[place] and its[place].verb == "given" do
-    list[#list + 1] = its[place]
-    place = place + 1
-  end
   local first = its[place]
-  if not (first and first.verb == "http") then
+  while first and (first.verb == "given" or first.verb == "wait") do
+    list[#list + 1] = first
+    place = place + 1
+    first = its[place]
+  end
+  if not (first and first.verb == "http" and first.who == "C") then
     for _, step in ipairs(opening) do
       list[#list + 1] = step
     end

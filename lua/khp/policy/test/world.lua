@@ -132,18 +132,13 @@ end
 
 -- Other servers ------------------------------------------------------------------------------------------------------
 
---- As session:fetch: waits until the test says what the answer is.
+--- As session:fetch: waits until the test says what the answer is. An answer that comes too late is nobody's.
 ---@package
 function methods:ask(url, given)
   local place = { url = url, method = given.method }
   self.asking[#self.asking + 1] = place
   self.on_ask(place.method, url)
   local response, message, code, detail = task.wait(place, given.timeout)
-  for i, one in ipairs(self.asking) do
-    if one == place then
-      remove(self.asking, i)
-    end
-  end
   if message == "timeout" then
     return nil, "no answer in time", "ETIMEOUT", { url = url }
   end
