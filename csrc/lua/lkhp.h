@@ -71,7 +71,7 @@ struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int event
 
 /* Gives it the stream, not yet open, and a reference of settings. The connection lives until the
  * stream has ended. */
-void lkhp_conn_begin(struct lkhp_conn *conn, struct khp_net_stream *stream,
+void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
                      struct khp_conn_settings *settings);
 
 /* The TLS settings at index, or NULL where it is nil or absent. Throws for anything else. */

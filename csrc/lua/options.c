@@ -97,9 +97,10 @@ struct khp_conn_settings *lkhp_settings(lua_State *L, int index) {
         .pong_ms = limit_ms(L, index, "pong"),
         .close_ms = limit_ms(L, index, "close")};
     struct khp_conn_settings *settings = khp_conn_settings_new();
-    if (!settings)
+    if (settings)
+        *settings = read;
+    else
         luaL_error(L, "not enough memory");
-    *settings = read;
     return settings;
 }
 

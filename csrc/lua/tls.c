@@ -17,9 +17,9 @@ struct khp_net_tls *lkhp_opt_tls(lua_State *L, int index, const char *name) {
     struct khp_net_tls *tls = NULL;
     if (lua_getfield(L, index, name) != LUA_TNIL) {
         struct lkhp_tls *self = luaL_testudata(L, -1, TLS);
-        if (!self || !self->tls)
+        tls = self ? self->tls : NULL;
+        if (!tls)
             luaL_error(L, "option %s: TLS settings expected, got %s", name, luaL_typename(L, -1));
-        tls = self->tls;
     }
     lua_pop(L, 1);
     return tls;
