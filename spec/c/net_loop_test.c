@@ -28,8 +28,8 @@ scandir(const char *dir, struct dirent ***namelist, int (*selector)(const struct
     } next = {.found = dlsym(RTLD_NEXT, "scandir")};
     if (!no_plugin)
         return next.call(dir, namelist, selector, cmp);
-    *namelist = calloc(1, sizeof **namelist);
-    return 0;
+    errno = ENOENT;
+    return -1;
 }
 
 /* ---- steps ---- */
