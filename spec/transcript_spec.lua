@@ -37,6 +37,16 @@ describe("reading a transcript", function()
     assert.equal(13, exchanges[1].steps[1].parts[2].line)
   end)
 
+  it("takes a text without blocks for as many exchanges as it has headings", function()
+    local exchanges = read "\n# One\nwait 1\n\n# Two\nwait 2\nwait 3\n"
+    assert.equal(2, #exchanges)
+    assert.equal("One", exchanges[1].title)
+    assert.equal(3, exchanges[1].line)
+    assert.equal("Two", exchanges[2].title)
+    assert.equal(2, #exchanges[2].steps)
+    assert.not_equal(exchanges[1].group, exchanges[2].group)
+  end)
+
   it("keeps the block marked opening for those that follow", function()
     local exchanges = read "```khp opening\ngiven now=5\nC http\n| GET / HTTP/1.1\n|\n```\n```khp\nwait 1\n```\n"
     assert.equal(1, #exchanges)

@@ -190,59 +190,85 @@ local function lines_of(text)
   return lines
 end
 
--- What goes on while lines are read: the title, and the block that they stand in, if any.
-local function take(self, line, number)
+local function begin_block(self, words)
+  self.block = {
+    title = self.title, group = self.group, path = self.path, line = self.number + 1, words = words, steps = {},
+    prelude = self.prelude,
+  }
+end
+
+local function end_block(self)
+  local block = self.block
+  self.block = nil
+  finish(block.steps)
+  if block.words.opening then
+    self.prelude = block.steps
+  else
+    self.exchanges[#self.exchanges + 1] = block
+  end
+end
+
+local function take_title(self, line)
+  local title = match(line, "^#+ (.*)$")
+  if title then
+    self.title, self.group = title, self.number
+  end
+  return title ~= nil
+end
+
+-- Markdown: what goes on while lines are read is the title, and the block that they stand in, if any.
+local function take(self, line)
   if self.block then
     if find(line, "^```%s*$") then
-      local block = self.block
-      self.block = nil
-      finish(block.steps)
-      if block.words.opening then
-        self.prelude = block.steps
-      else
-        self.exchanges[#self.exchanges + 1] = block
-      end
+      end_block(self)
     else
-      read_line(self.block.steps, line, number)
+      read_line(self.block.steps, line, self.number)
     end
   elseif find(line, "^```khp") then
     local words = {}
     for _, word in ipairs(words_of(match(line, "^```khp(.*)$"))) do
       words[word] = true
     end
-    self.block = {
-      title = self.title, group = self.group, path = self.path, line = number + 1, words = words, steps = {},
-      prelude = self.prelude,
-    }
+    begin_block(self, words)
   else
-    local title = match(line, "^#+ (.*)$")
-    if title then
-      self.title, self.group = title, number
+    take_title(self, line)
+  end
+end
+
+-- Steps alone: a title begins another exchange.
+local function take_bare(self, line)
+  if take_title(self, line) then
+    if self.block.steps[1] then
+      end_block(self)
     end
+    begin_block(self, {})
+  else
+    read_line(self.block.steps, line, self.number)
   end
 end
 
 local function read(self, text)
-  local lines = lines_of(text)
   local bare = not find("\n" .. text, "\n```khp", 1, true)
   if bare then
-    self.block = {
-      title = self.title, group = 0, path = self.path, line = self.number + 1, words = {}, steps = {}, prelude = {},
-    }
+    begin_block(self, {})
   end
-  for _, line in ipairs(lines) do
+  for _, line in ipairs(lines_of(text)) do
     self.number = self.number + 1
-    take(self, line, self.number)
+    if bare then
+      take_bare(self, line)
+    else
+      take(self, line)
+    end
   end
   if bare then
-    take(self, "```", self.number)
+    end_block(self)
   elseif self.block then
     fail "a block does not end"
   end
 end
 
 --- Reads exchanges.
----@param text string Markdown with blocks that begin with ```khp; or, where there are none, the steps of one exchange
+---@param text string Markdown with blocks that begin with ```khp; or, where there are none, the steps alone
 ---@param path string what to call it in messages
 ---@param title string? of what stands before the first heading; default: the path
 ---@param before integer? lines that stand before the text in that file; default 0
