@@ -139,6 +139,24 @@ describe("a test of a server's policy", function()
     fails("extended = function() while true do end end", GET .. OPENS, "policy: extended: ")
   end)
 
+  it("keeps to itself what the policy writes to the log, and has no network", function()
+    local policy = [[extended = function()
+      khp.log.warn("hm %d", 1)
+      local conn, message = khp.connect "ws://127.0.0.1:1/"
+      return reject(403, tostring(conn) .. message)
+    end]]
+    local log = require "khp.log"
+    local sink, heard = log.sink, false
+    function log.sink()
+      heard = true
+    end
+    local failure = play(policy, GET .. OPENS)
+    log.sink = sink
+    assert.is_false(heard)
+    assert.matches("\nwarn: .*: hm 1$", failure)
+    assert.matches("nilthere is no network in a test", failure)
+  end)
+
   it("ends with the last thing that happens", function()
     fails("extended = function() return reject(403) end", GET .. "S binary\n* any\n",
       "after the last line: an event close 1000")

@@ -75,7 +75,7 @@ local function logger(name, level)
   return function(format, ...)
     core.budget.charge(LINE_COSTS)
     local text = select("#", ...) > 0 and format:format(...) or tostring(format)
-    log[level]("%s: %s", name, log.quote(text, 1000))
+    library.world().log(level, name .. ": " .. log.quote(text, 1000))
   end
 end
 
@@ -94,7 +94,7 @@ local function connect(url, given)
         .. (connect_options[name] and " a function" or ""), 2)
     end
   end
-  local conn, message, code, detail = require("khp.client").connect(url, given)
+  local conn, message, code, detail = library.world().connect(url, given)
   if conn then
     task.at_end(function()
       core.conn.close(conn, 1000, "")

@@ -76,7 +76,13 @@ local function play(exchanges, path, side, text, given)
   for _, exchange in ipairs(exchanges) do
     local failure, notes = play_one(exchange, functions, around, budget, given.limits)
     if failure then
-      return concat({ player.show(failure, exchange.path), concat(notes, "\n") }, notes[1] and "\n" or "")
+      local lines = { player.show(failure, exchange.path) }
+      for _, more in ipairs { around.lines, notes } do
+        for _, line in ipairs(more) do
+          lines[#lines + 1] = line
+        end
+      end
+      return concat(lines, "\n")
     end
   end
   return nil

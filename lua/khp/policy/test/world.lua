@@ -17,6 +17,7 @@ local error, ipairs, pairs, pcall, setmetatable, tonumber = error, ipairs, pairs
 
 ---@class khp.test.World: khp.World
 ---@field connection { peer: table } what a session takes for its connection
+---@field lines string[] that policies wrote to the log
 ---@field url string? of a client's call; nil: as the opening says
 ---@field on_ask fun(method: string, url: string) told when a policy asks another server
 local methods = {}
@@ -31,6 +32,7 @@ function world.new()
     used = 0, -- of them, or of those that count
     count = 0,
     env = {},
+    lines = {},
     connection = { peer = { host = "192.0.2.1", port = 50000 } },
     asking = {}, -- places where a policy waits for another server, in order
   }, metatable)
@@ -53,6 +55,12 @@ function world.new()
   function self.fetch(url, given, level)
     local _, _, checked = fetch.prepare(url, given, level + 1)
     return self:ask(url, checked)
+  end
+  function self.connect(url)
+    return nil, "there is no network in a test: session:fetch asks whom the test lets answer", "ECONNECT", { url = url }
+  end
+  function self.log(level, text)
+    self.lines[#self.lines + 1] = level .. ": " .. text
   end
   return self
 end
