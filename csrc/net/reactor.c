@@ -21,15 +21,23 @@ enum {
     READ_SIZE = 64 * 1024,
     DESCRIPTORS_LEAST = 1024,
     DESCRIPTORS_MOST = 65536 + 1024, /* unless asked for: the tables cost 16 bytes each */
+    DESCRIPTORS_GROWTH = 16,
     OWN_MOST = 4
 };
 
+/*
+ * One context of libwebsockets, and on libuv another one for higher descriptors when the first of
+ * these comes: some builds, Debian's among them, search all of a context's table whenever a
+ * descriptor is closed.
+ */
 struct khp_net_reactor {
     struct khp_net_loop *loop;
     struct lws_context *context;
-    struct lws_vhost *vhost;
+    struct lws_vhost *vhost; /* NULL: it could not be set up */
     struct khp_net_stream *adopting;
-    int descriptors;   /* the size of libwebsockets' tables: what is above it is refused */
+    struct khp_net_reactor *larger; /* NULL: not needed yet */
+    int descriptors;   /* the size of libwebsockets' tables: what is above it is the larger one's */
+    rlim_t most;       /* descriptors that any of them may have */
     int own[OWN_MOST]; /* descriptors that libwebsockets opened and watches for itself */
     unsigned own_count;
     bool uv;
@@ -171,12 +179,8 @@ static void destroy_context(struct khp_net_reactor *reactor) {
         close_forgotten(reactor, set);
 }
 
-static rlim_t table_size(const struct khp_net_reactor *reactor, unsigned most, rlim_t limit) {
-    rlim_t size = most != 0 ? most : DESCRIPTORS_MOST;
-    rlim_t least = (rlim_t)uv_backend_fd(khp_net_loop_uv(reactor->loop)) + DESCRIPTORS_LEAST;
-    if (size < least)
-        size = least;
-    return size < limit ? size : limit;
+static rlim_t smaller(rlim_t a, rlim_t b) {
+    return a < b ? a : b;
 }
 
 /*
@@ -184,7 +188,7 @@ static rlim_t table_size(const struct khp_net_reactor *reactor, unsigned most, r
  * it is told of another limit, by searching one. The limit is therefore lowered for the moment in
  * which it looks.
  */
-static struct lws_context *create_context(struct khp_net_reactor *reactor, unsigned most) {
+static void create_context(struct khp_net_reactor *reactor, rlim_t size) {
     struct lws_context_creation_info info;
     memset(&info, 0, sizeof info);
     void *loops[] = {khp_net_loop_uv(reactor->loop)};
@@ -204,7 +208,7 @@ static struct lws_context *create_context(struct khp_net_reactor *reactor, unsig
     struct rlimit limit = {0}, lower;
     getrlimit(RLIMIT_NOFILE, &limit);
     lower = limit;
-    lower.rlim_cur = table_size(reactor, most, limit.rlim_cur);
+    lower.rlim_cur = smaller(size, limit.rlim_cur);
     bool lowered = lower.rlim_cur < limit.rlim_cur && setrlimit(RLIMIT_NOFILE, &lower) == 0;
     reactor->descriptors = (int)(lowered ? lower.rlim_cur : limit.rlim_cur);
     struct sigaction pipe; /* libwebsockets ignores the signal; that is the host's to decide */
@@ -214,9 +218,7 @@ static struct lws_context *create_context(struct khp_net_reactor *reactor, unsig
     if (reactor->context != NULL) {
         /* With a loop of ours it may return a context that it is already destroying. */
         struct lws_pollfd nobody = {.fd = uv_backend_fd(khp_net_loop_uv(reactor->loop))};
-        if (lws_service_fd(reactor->context, &nobody) < 0) {
-            destroy_context(reactor);
-        } else {
+        if (lws_service_fd(reactor->context, &nobody) >= 0) {
             note_own(reactor);
             reactor->vhost = lws_create_vhost(reactor->context, &info);
         }
@@ -224,7 +226,6 @@ static struct lws_context *create_context(struct khp_net_reactor *reactor, unsig
     sigaction(SIGPIPE, &pipe, NULL);
     if (lowered)
         setrlimit(RLIMIT_NOFILE, &limit);
-    return reactor->context;
 }
 
 /* Poll backend: libwebsockets' poll() wakes when the libuv loop has something to do. */
@@ -244,26 +245,42 @@ static bool watch_uv(struct khp_net_reactor *reactor) {
     return false;
 }
 
+static struct khp_net_reactor *create(struct khp_net_loop *loop, bool uv, rlim_t size,
+                                      rlim_t most) {
+    struct khp_net_reactor *reactor = calloc(1, sizeof *reactor);
+    if (reactor != NULL) {
+        reactor->loop = loop;
+        reactor->uv = uv;
+        reactor->most = most;
+        create_context(reactor, smaller(size, most));
+    }
+    return reactor;
+}
+
 struct khp_net_reactor *khp_net_reactor_new(struct khp_net_loop *loop, enum khp_net_backend backend,
                                             unsigned max_descriptors, struct khp_net_error *error) {
-    struct khp_net_reactor *reactor = calloc(1, sizeof *reactor);
+    bool uv = backend == KHP_NET_BACKEND_UV;
+    rlim_t least = (rlim_t)uv_backend_fd(khp_net_loop_uv(loop)) + DESCRIPTORS_LEAST;
+    rlim_t most = max_descriptors != 0 ? max_descriptors : DESCRIPTORS_MOST;
+    if (most < least)
+        most = least;
+    struct khp_net_reactor *reactor = create(loop, uv, uv ? least : most, most);
     if (reactor == NULL) {
         khp_net_error_set(error, KHP_NET_E_LIMIT, 0, "out of memory");
         return NULL;
     }
-    reactor->loop = loop;
-    reactor->uv = backend == KHP_NET_BACKEND_UV;
-    if (create_context(reactor, max_descriptors) != NULL && reactor->vhost != NULL &&
-        (reactor->uv || watch_uv(reactor)))
+    if (reactor->vhost != NULL && (uv || watch_uv(reactor)))
         return reactor;
     khp_net_error_set(error, KHP_NET_E_SYSTEM, 0,
-                      reactor->uv ? "libwebsockets cannot use libuv (is its plugin installed?)"
-                                  : "libwebsockets cannot be set up");
+                      uv ? "libwebsockets cannot use libuv (is its plugin installed?)"
+                         : "libwebsockets cannot be set up");
     khp_net_reactor_free(reactor);
     return NULL;
 }
 
 void khp_net_reactor_free(struct khp_net_reactor *reactor) {
+    if (reactor->larger != NULL)
+        khp_net_reactor_free(reactor->larger);
     destroy_context(reactor);
     free(reactor);
 }
@@ -317,8 +334,22 @@ bool khp_net_reactor_busy(const struct khp_net_reactor *reactor) {
 
 /* ---- descriptors ---- */
 
+/* One that could not be set up stays where it is: libuv must not run now to destroy it. */
+static void grow(struct khp_net_reactor *reactor) {
+    rlim_t size = (rlim_t)reactor->descriptors * DESCRIPTORS_GROWTH;
+    struct rlimit limit = {0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    rlim_t most = smaller(reactor->most, limit.rlim_cur);
+    if (reactor->uv && reactor->vhost != NULL && (rlim_t)reactor->descriptors < most)
+        reactor->larger = create(reactor->loop, true, size, reactor->most);
+}
+
 bool khp_net_reactor_adopt(struct khp_net_reactor *reactor, int fd, struct khp_net_stream *stream) {
-    if (fd >= reactor->descriptors) {
+    if (fd >= reactor->descriptors || reactor->vhost == NULL) {
+        if (reactor->larger == NULL)
+            grow(reactor);
+        if (reactor->larger != NULL)
+            return khp_net_reactor_adopt(reactor->larger, fd, stream);
         close(fd);
         return false;
     }

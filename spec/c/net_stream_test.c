@@ -654,6 +654,58 @@ static void a_descriptor_beyond_the_tables_is_refused(void **state) {
     (void)close(pair[1]);
 }
 
+/* As if so many others were open: the stream has the first descriptor from this number on. */
+static void act_high(struct actor *a, int number) {
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    int high = fcntl(pair[0], F_DUPFD, number);
+    assert_true(high >= number);
+    (void)close(pair[0]);
+    a->peer = pair[1];
+    a->echo = true;
+    act_on(a, high);
+}
+
+static void the_next_is_higher(struct actor *a) {
+    if (a->seen[READ] == 1 && a->count > 0)
+        act_high(a + 1, 2 * a->stream->fd);
+}
+
+/* They grow in the middle of an event, and what came before goes on. */
+static void tables_grow_with_the_descriptors(void **state) {
+    (void)state;
+    enum { ACTORS = 4, FIRST = 490 }; /* 490, 980, 1960, 3920: the loop was made for 4096 */
+    struct actor actors[ACTORS] = {0};
+    struct rlimit most;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &most), 0);
+    if (most.rlim_cur < 4096) {
+        print_message("RLIMIT_NOFILE is too low for this test\n");
+        return;
+    }
+    act_high(&actors[0], FIRST);
+    for (unsigned i = 0; i < ACTORS; i++) {
+        actors[i].on[READ] = the_next_is_higher;
+        actors[i].count = ACTORS - 1 - i;
+        tell(&actors[i], "hello");
+        assert_hears(&actors[i], "hello");
+    }
+    for (int round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < ACTORS; i++)
+            tell(&actors[i], "again");
+        for (unsigned i = 0; i < ACTORS; i++)
+            assert_hears(&actors[i], "again");
+    }
+    hang_up(&actors[1]);
+    hang_up(&actors[3]);
+    actors[3] = (struct actor){0};
+    act_high(&actors[3], 3000);
+    tell(&actors[3], "new");
+    assert_hears(&actors[3], "new");
+    for (unsigned i = 0; i < ACTORS; i += 2)
+        hang_up(&actors[i]);
+    hang_up(&actors[3]);
+}
+
 static void shutdown_writes_all_first(void **state) {
     (void)state;
     for (int t = 0; t < 2; t++) {
@@ -914,6 +966,7 @@ int main(void) {
         BOTH(a_stream_without_descriptor_ends_from_the_loop),
         BOTH(a_descriptor_that_comes_too_late_is_closed),
         BOTH(a_descriptor_beyond_the_tables_is_refused),
+        BOTH(tables_grow_with_the_descriptors),
         BOTH(shutdown_writes_all_first),
         BOTH(a_paused_stream_reads_again_to_shut_down),
         BOTH(lingering_has_an_end),
