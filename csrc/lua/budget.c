@@ -46,8 +46,12 @@ struct lkhp_budget {
     enum spent spent;
 };
 
-/* Registry: address → the methods of strings for guarded turns; the host's, meanwhile. */
-static const char guarded_key = 0, host_key = 0;
+/* Upvalues of every function here: what they share, and two values that are needed often. */
+enum { SHARED = lua_upvalueindex(1), INDEX = lua_upvalueindex(2), METATABLE = lua_upvalueindex(3) };
+
+/* In the shared table: the metatable of strings, the methods that they have in guarded turns and
+ * those that the host's strings have, meanwhile. */
+enum { STRINGS = 1, GUARDED, HOST };
 
 static uint64_t now(void) {
     struct timespec time;
@@ -150,26 +154,23 @@ static void on_count(lua_State *L, lua_Debug *where) {
 
 /* ---- turns ---- */
 
-/* What __index of strings is becomes what the registry has at this key; the old one is pushed. */
-static bool swap_methods(lua_State *L, const char *key) {
-    lua_pushliteral(L, "");
-    if (!lua_getmetatable(L, -1)) {
-        lua_pop(L, 1);
-        return false;
+/* Strings have these methods from now on: GUARDED or HOST. */
+static void give_methods(lua_State *L, int which) {
+    lua_rawgeti(L, SHARED, STRINGS);
+    if (which == GUARDED) {
+        lua_pushvalue(L, INDEX);
+        lua_rawget(L, -2);
+        lua_rawseti(L, SHARED, HOST);
     }
-    lua_pushliteral(L, "__index");
-    lua_rawget(L, -2);
-    lua_pushliteral(L, "__index");
-    lua_rawgetp(L, LUA_REGISTRYINDEX, key);
-    lua_rawset(L, -4);
-    lua_replace(L, -3);
+    lua_pushvalue(L, INDEX);
+    lua_rawgeti(L, SHARED, which);
+    lua_rawset(L, -3);
     lua_pop(L, 1);
-    return true;
 }
 
 static void enter(lua_State *L, struct lkhp_budget *budget) {
-    if (budget->guarded && swap_methods(L, &guarded_key))
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &host_key);
+    if (budget->guarded)
+        give_methods(L, GUARDED);
     budget->refused = false;
     budget->denied = 0;
     budget->turn_began = now();
@@ -181,8 +182,8 @@ static void leave(lua_State *L, struct lkhp_budget *budget) {
     lua_setallocf(L, budget->alloc, budget->alloc_data);
     uint64_t spent = now() - budget->turn_began;
     budget->nanoseconds -= spent < budget->nanoseconds ? spent : budget->nanoseconds;
-    if (budget->guarded && swap_methods(L, &host_key))
-        lua_pop(L, 1);
+    if (budget->guarded)
+        give_methods(L, HOST);
 }
 
 /* A turn inside another's suspends that one. */
@@ -199,7 +200,14 @@ static struct lkhp_budget *change(lua_State *L, struct lkhp_budget *to) {
 /* ---- functions ---- */
 
 static struct lkhp_budget *check_budget(lua_State *L, int index) {
-    return luaL_checkudata(L, index, BUDGET);
+    void *budget = lua_touserdata(L, index);
+    bool right = budget && lua_getmetatable(L, index);
+    if (right) {
+        right = lua_rawequal(L, -1, METATABLE) != 0;
+        lua_pop(L, 1);
+    }
+    luaL_argcheck(L, right, index, "budget expected");
+    return budget;
 }
 
 static lua_State *check_thread(lua_State *L, int index) {
@@ -208,28 +216,37 @@ static lua_State *check_thread(lua_State *L, int index) {
     return co;
 }
 
-/* new(instructions, bytes, seconds, guarded) → budget of one coroutine. guarded: strings have the
- * methods that guard() was given during its turns. */
+/* new() → a budget with nothing in it, for one coroutine */
 static int budget_new(lua_State *L) {
-    lua_Integer instructions = luaL_checkinteger(L, 1);
-    lua_Number memory = luaL_checknumber(L, 2);
-    lua_Number seconds = luaL_checknumber(L, 3);
     struct lkhp_budget *budget = lua_newuserdatauv(L, sizeof *budget, 0);
     memset(budget, 0, sizeof *budget);
-    luaL_setmetatable(L, BUDGET);
+    lua_pushvalue(L, METATABLE);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* fill(budget, instructions, bytes, seconds, guarded): what may be taken from now on, whatever was
+ * before. guarded: strings have the methods that guard() was given during its turns. */
+static int budget_fill(lua_State *L) {
+    struct lkhp_budget *budget = check_budget(L, 1);
+    lua_Integer instructions = luaL_checkinteger(L, 2);
+    lua_Number memory = luaL_checknumber(L, 3);
+    lua_Number seconds = luaL_checknumber(L, 4);
     budget->instructions = instructions;
     budget->most = memory < 4e18 ? (size_t)memory : SIZE_MAX / 2;
     budget->memory = budget->most;
     budget->nanoseconds = seconds < 9e9 ? (uint64_t)(seconds * 1e9) : UINT64_MAX;
-    budget->guarded = lua_toboolean(L, 4) != 0;
-    return 1;
+    budget->refusals = 0;
+    budget->spent = NOTHING;
+    budget->guarded = lua_toboolean(L, 5) != 0;
+    return 0;
 }
 
 /* guard(methods): what strings have in guarded turns */
 static int budget_guard(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &guarded_key);
+    lua_rawseti(L, SHARED, GUARDED);
     return 0;
 }
 
@@ -324,11 +341,22 @@ static int budget_charge(lua_State *L) {
 }
 
 int lkhp_open_budget(lua_State *L) {
-    static const luaL_Reg functions[] = {{"new", budget_new},       {"guard", budget_guard},
-                                         {"resume", budget_resume}, {"close", budget_close},
-                                         {"charge", budget_charge}, {NULL, NULL}};
-    luaL_newmetatable(L, BUDGET);
+    static const luaL_Reg functions[] = {{"new", budget_new},
+                                         {"fill", budget_fill},
+                                         {"guard", budget_guard},
+                                         {"resume", budget_resume},
+                                         {"close", budget_close},
+                                         {"charge", budget_charge},
+                                         {NULL, NULL}};
+    luaL_newlibtable(L, functions);
+    lua_createtable(L, HOST, 0);
+    lua_pushliteral(L, "");
+    if (!lua_getmetatable(L, -1))
+        return luaL_error(L, "strings have no metatable");
+    lua_rawseti(L, -3, STRINGS);
     lua_pop(L, 1);
-    luaL_newlib(L, functions);
+    lua_pushliteral(L, "__index");
+    luaL_newmetatable(L, BUDGET);
+    luaL_setfuncs(L, functions, 3);
     return 1;
 }

@@ -128,7 +128,7 @@ local function ask(self, state, decide, request, attempt)
   current.attempt = attempt
   local deciding = task.spawn_bounded(owner.budget, decider(self, state), answer.ask, decide, state.step, request,
     current, owner.protocols, owner.limits)
-  if coroutine.status(deciding) ~= "dead" and state.machine then
+  if deciding.co then
     state.deciding = deciding
   end
 end

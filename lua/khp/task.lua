@@ -22,48 +22,71 @@ local tasks = setmetatable({}, { __mode = "k" })
 -- The main chunk's turn: what it was woken with, by place.
 local results = setmetatable({}, { __mode = "k" })
 
--- Those of them that run under a budget → what belongs to it: { budget =, given =, done =, ends = }.
+---@class khp.Bounded  a task under a budget
+---@field co thread? nil when it has ended
+---@field given khp.Budget
+---@field done function
+---@field ends function[]? to be called when it has ended
+---@field worker { co: thread, budget: userdata }
+
+-- The coroutines of those that run under a budget → the task.
 local bounds = setmetatable({}, { __mode = "k" })
 
 -- Whether the one that has its turn runs under a budget.
 local bounded_turn = false
 
+-- Workers that wait for a task: a coroutine serves for many, one after the other, unless one fails.
+local idle, MOST_IDLE = {}, 16
+
+-- What a worker yields first when a task has ended.
+local DONE = {}
+
 local STRAY = "a policy waits with khp.sleep, khp.connect and khp.promise, and yields in no other way"
 
--- A task under a budget has ended, of itself or not. What still waits or has failed is closed.
-local function finish(co, bound)
-  tasks[co], bounds[co] = nil, nil
-  if coroutine.status(co) ~= "dead" or bound.failed then
-    core.budget.close(bound.budget, co)
+local function work(f, ...)
+  return work(coroutine.yield(DONE, f(...)))
+end
+
+-- A task under a budget has ended. Where that was not of itself, what still waits or has failed is closed.
+local function finish(bound, failed)
+  local co, ends = bound.co, bound.ends
+  tasks[co], bounds[co], bound.co = nil, nil, nil
+  if failed then
+    core.budget.close(bound.worker.budget, co)
+  elseif #idle < MOST_IDLE then
+    idle[#idle + 1] = bound.worker
   end
-  for _, f in ipairs(bound.ends or {}) do
-    f()
+  for i = 1, ends and #ends or 0 do
+    ends[i]()
+  end
+end
+
+local function bounded_ended(co, bound, ok, what, ...)
+  if not ok then
+    finish(bound, true)
+    bound.done(false, what, ...)
+  elseif what == DONE then
+    finish(bound)
+    bound.done(true, ...)
+  elseif tasks[co] == true then
+    local traceback = debug.traceback(co)
+    finish(bound, true)
+    bound.done(false, STRAY, traceback)
   end
 end
 
 local function ended(co, ok, ...)
   local bound = bounds[co]
-  if not bound then
-    if coroutine.status(co) == "dead" then
-      tasks[co] = nil
-      if not ok then
-        log.traceback(co, (...))
-        if coroutine.close then
-          coroutine.close(co)
-        end
+  if bound then
+    return bounded_ended(co, bound, ok, ...)
+  elseif coroutine.status(co) == "dead" then
+    tasks[co] = nil
+    if not ok then
+      log.traceback(co, (...))
+      if coroutine.close then
+        coroutine.close(co)
       end
     end
-  elseif not ok then
-    bound.failed = true
-    finish(co, bound)
-    bound.done(false, ...)
-  elseif coroutine.status(co) == "dead" then
-    finish(co, bound)
-    bound.done(true, ...)
-  elseif tasks[co] == true then
-    local traceback = debug.traceback(co)
-    finish(co, bound)
-    bound.done(false, STRAY, traceback)
   end
 end
 
@@ -78,7 +101,7 @@ local function resume(co, ...)
   if bound or bounded_turn then
     local before = bounded_turn
     bounded_turn = bound ~= nil
-    return after_turn(co, before, core.budget.resume(bound and bound.budget, co, ...))
+    return after_turn(co, before, core.budget.resume(bound and bound.worker.budget, co, ...))
   end
   return ended(co, coroutine.resume(co, ...))
 end
@@ -105,45 +128,41 @@ end
 ---@field after (fun(seconds: number, f: function): { cancel: function })? makes its timers; nil: the loop's
 ---@field world khp.World? what is around it
 
-local function new_budget(given)
-  return core.budget.new(given.instructions, given.memory, given.time, given.guarded)
-end
-
 --- Starts f(...) as a task under a budget. When it has ended, done(true, results…) or done(false, message, traceback)
 --- is called, unless it was cancelled.
----@param budget khp.Budget
+---@param given khp.Budget
 ---@param done fun(ok: boolean, ...: any)
 ---@param f function
 ---@param ... any
----@return thread
-function task.spawn_bounded(budget, done, f, ...)
-  local co = coroutine.create(f)
-  tasks[co] = true
-  bounds[co] = { budget = new_budget(budget), given = budget, done = done }
-  resume(co, ...)
-  return co
+---@return khp.Bounded
+function task.spawn_bounded(given, done, f, ...)
+  local worker = idle[#idle]
+  if worker then
+    idle[#idle] = nil
+  else
+    worker = { co = coroutine.create(work), budget = core.budget.new() }
+  end
+  core.budget.fill(worker.budget, given.instructions, given.memory, given.time, given.guarded)
+  local co = worker.co
+  local bound = { co = co, given = given, done = done, ends = nil, worker = worker }
+  tasks[co], bounds[co] = true, bound
+  resume(co, f, ...)
+  return bound
 end
 
 --- Runs f(...) under a budget, here and now: it cannot wait.
----@param budget khp.Budget
+---@param given khp.Budget
 ---@param f function
 ---@param ... any
 ---@return boolean ok, any ... results, or message and traceback
-function task.run_bounded(budget, f, ...)
-  local ok, ended_with = nil, nil
-  local co = coroutine.create(f)
-  bounds[co] = {
-    budget = new_budget(budget),
-    given = budget,
-    done = function(...)
-      ok, ended_with = (...), { n = select("#", ...), ... }
-    end,
-  }
-  tasks[co] = true
-  resume(co, ...)
-  if ok == nil then
-    local traceback = debug.traceback(co)
-    task.cancel(co)
+function task.run_bounded(given, f, ...)
+  local ended_with
+  local bound = task.spawn_bounded(given, function(...)
+    ended_with = { n = select("#", ...), ... }
+  end, f, ...)
+  if not ended_with then
+    local traceback = debug.traceback(bound.co)
+    task.cancel(bound)
     return false, "nothing may wait here", traceback
   end
   return unpack(ended_with, 1, ended_with.n)
@@ -264,9 +283,11 @@ function task.wake(place, ...)
 end
 
 --- Ends a task that waits; its to-be-closed variables are closed (Lua 5.4). A task that runs or has ended: nothing.
----@param co thread
-function task.cancel(co)
-  local place, bound = tasks[co], bounds[co]
+---@param which thread|khp.Bounded
+function task.cancel(which)
+  local bound = type(which) == "table" and which or nil
+  local co = bound and bound.co or not bound and which
+  local place = co and tasks[co]
   if type(place) ~= "table" then
     return
   end
@@ -277,7 +298,7 @@ function task.cancel(co)
   end
   tasks[co] = nil
   if bound then
-    finish(co, bound)
+    finish(bound, true)
   elseif coroutine.close then
     coroutine.close(co)
   end

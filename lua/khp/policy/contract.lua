@@ -22,7 +22,8 @@ local show = common.show
 ---@field protocols string[] in the client's order of preference
 ---@field extensions khp.http.extension[] likewise
 ---@field upgrade boolean? opening only: whether a WebSocket is asked for
----@field origin string? opening only
+---@field host string? opening only
+---@field origin string? likewise
 
 --- The request as a policy sees it.
 ---@param request table
@@ -46,6 +47,7 @@ function contract.request(request)
     protocols = protocols,
     extensions = extensions,
     upgrade = request.upgrade,
+    host = request.host,
     origin = request.origin,
   }
 end
@@ -180,15 +182,25 @@ function subjects.accept()
   return true
 end
 
+-- More of it is for the machine to check.
+local function challenge(field, value)
+  if type(value) ~= "string" or not find(value, "^[^%c%s=,\"]+[^%c]*$") then
+    return expected(field, "a challenge, 'Basic realm=\"members\"',", value)
+  end
+  return value
+end
+
 function subjects.challenge(value)
+  if type(value) ~= "table" then
+    return challenge("challenge", value)
+  end
   local list = {}
-  for i, one in ipairs(type(value) == "table" and value or { value }) do
-    local parsed = type(one) == "string" and http.challenges(one)
-    if not parsed or not parsed[1] then
-      return expected(type(value) == "table" and format("challenge[%d]", i) or "challenge",
-        "a challenge, 'Basic realm=\"members\"',", one)
+  for i, one in ipairs(value) do
+    local problem
+    list[i], problem = challenge(format("challenge[%d]", i), one)
+    if problem then
+      return nil, problem
     end
-    list[i] = one
   end
   if not list[1] then
     return nil, "challenge: a challenge expected, not an empty list"
@@ -236,9 +248,9 @@ function contract.check(decided, request, bounds)
     return nil, problem
   end
   local checked = {}
-  for name, check in pairs(checks) do
-    if given[name] ~= nil then
-      checked[name], problem = check(action .. "." .. name, given[name], bounds, request)
+  for name, value in pairs(given) do
+    if checks[name] then
+      checked[name], problem = checks[name](action .. "." .. name, value, bounds, request)
       if checked[name] == nil then
         return nil, problem
       end
