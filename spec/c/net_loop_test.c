@@ -85,14 +85,14 @@ static void note(struct khp_net_timer *timer) {
 static void a_step_ends_with_the_first_event(void **state) {
     (void)state;
     struct noted n = {.timer.fire = note};
-    khp_net_timer_start(loop, &n.timer, 30);
-    double took = timed_step(-1);
-    assert_int_equal(n.fired, 1);
-    assert_true(took >= 0.0285 && took < 2);
-    khp_net_timer_start(loop, &n.timer, 30);
-    took = timed_step(10);
-    assert_int_equal(n.fired, 2);
-    assert_true(took >= 0.0285 && took < 2);
+    for (unsigned i = 1; i <= 2; i++) {
+        double begin = seconds_now();
+        khp_net_timer_start(loop, &n.timer, 30);
+        assert_true(khp_net_loop_step(loop, i == 1 ? -1 : 10));
+        assert_int_equal(n.fired, i);
+        double took = seconds_now() - begin;
+        assert_true(took >= 0.0285 && took < 5);
+    }
     assert_false(khp_net_loop_entered(loop));
 }
 
