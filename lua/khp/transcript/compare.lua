@@ -14,31 +14,33 @@ local MOST_CELLS = 250000
 ---@field text string? with its line end; nil: a gap, any number of lines
 ---@field line integer? where it stands in the transcript
 
--- The lines of what stands between two gaps: "+" lines make one line together.
-local function add_lines(list, text, numbers)
-  local at = 1
+-- The lines of what stands between two gaps: "+" lines make one line together. starts: where each part of the text
+-- begins, and the line of the transcript that it stands in.
+local function add_lines(list, text, starts)
+  local at, part = 1, 0
   while at <= #text do
+    while starts and starts[part + 1] and starts[part + 1].at <= at do
+      part = part + 1
+    end
     local last = find(text, "\n", at, true) or #text
-    list[#list + 1] = { text = sub(text, at, last), line = numbers and numbers[at] }
+    list[#list + 1] = { text = sub(text, at, last), line = starts and starts[part].line }
     at = last + 1
   end
 end
 
 local function expected_lines(parts)
-  local list, text, numbers = {}, "", {}
+  local list, text, starts = {}, "", {}
   for _, part in ipairs(parts) do
     if part.text then
-      for i = 1, #part.text do
-        numbers[#text + i] = part.line
-      end
+      starts[#starts + 1] = { at = #text + 1, line = part.line }
       text = text .. part.text
     else
-      add_lines(list, text, numbers)
+      add_lines(list, text, starts)
       list[#list + 1] = { line = part.line }
-      text, numbers = "", {}
+      text, starts = "", {}
     end
   end
-  add_lines(list, text, numbers)
+  add_lines(list, text, starts)
   return list
 end
 
