@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Frames from this size on are sent without being copied, and read without waiting for turns. */
+enum { LARGE = 64 * 1024 };
+
 #define BIT(state) (1u << (state))
 
 /* Legal transitions: from the index to the set. */
@@ -222,6 +225,8 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
         n -= used;
         switch (event) {
         case KHP_WS_EVENT_NONE:
+            if (conn->reader.in_frame && conn->reader.frame.length >= LARGE)
+                khp_net_stream_want_more(conn->stream);
             return;
         case KHP_WS_EVENT_MESSAGE:
             if (conn->state != KHP_CONN_OPEN)
@@ -428,6 +433,12 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
     if (!has_room(conn, n + KHP_WS_HEADER_MAX)) {
         conn->refused = true;
         return KHP_CONN_FULL;
+    }
+    if (n >= LARGE && !header.masked) {
+        uint8_t head[KHP_WS_HEADER_MAX];
+        size_t size = khp_ws_header_encode(head, &header);
+        bool written = khp_net_stream_write_large(conn->stream, head, size, bytes, n);
+        return written ? KHP_CONN_SENT : KHP_CONN_NO_MEMORY;
     }
     if (header.masked && !khp_ws_random_key(conn->random, header.key))
         return KHP_CONN_NO_MEMORY;

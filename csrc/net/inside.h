@@ -8,7 +8,10 @@
 #include "net/queue.h"
 #include "net/reactor.h"
 
-enum { KHP_NET_SCRATCH = 64 * 1024 };
+enum {
+    KHP_NET_SCRATCH = 64 * 1024,
+    KHP_NET_READ = 64 * 1024 /* what the reactor reads at once */
+};
 
 struct khp_net_loop {
     uv_loop_t uv;
@@ -31,6 +34,8 @@ struct khp_net_loop {
     struct khp_net_stream *streams;         /* all, until their end event */
     struct khp_net_stream *due, **due_tail; /* those with something to do when the loop settles */
     struct khp_net_stream *current;         /* the one whose handler runs: flushed right after it */
+
+    bool wants_more; /* it said so, of what it has just read */
 
     struct khp_net_resource *resources;
     struct khp_net_waiter *waiters, *waking;
@@ -72,7 +77,7 @@ struct khp_net_stream {
     void *on_end_data;
     struct khp_net_timer timer; /* of the TLS handshake, of lingering */
     int fd;                     /* the reactor owns it; -1: none */
-    int write_errno;            /* send(2) failed; what the peer sent before is still to be read */
+    int write_errno;            /* a system call failed; what the peer sent before is to be read */
     uint32_t low_water;         /* drained comes there */
     enum khp_net_stream_state state : 4;
     bool due : 1;         /* on loop->due */
@@ -128,6 +133,9 @@ void khp_net_stream_write_out(struct khp_net_stream *stream);
 /* Bytes from the descriptor to the owner, through TLS if there is any; dropped once the stream is
  * closing. */
 void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_t n);
+
+/* After a read that filled bytes: reads on into them for as long as the owner wants more. */
+void khp_net_stream_read_on(struct khp_net_stream *stream, uint8_t *bytes, size_t size);
 
 /*
  * Reads what is left in the descriptor of a connection that is over, so that the peer's last words

@@ -18,7 +18,6 @@
 #include "net/inside.h"
 
 enum {
-    READ_SIZE = 64 * 1024,
     DESCRIPTORS_LEAST = 1024,
     DESCRIPTORS_MOST = 65536 + 1024, /* unless asked for: the tables cost 16 bytes each */
     DESCRIPTORS_GROWTH = 16,
@@ -201,7 +200,7 @@ static void create_context(struct khp_net_reactor *reactor, rlim_t size) {
     info.protocols = protocols;
     info.user = reactor;
     info.pcontext = &reactor->context;
-    info.pt_serv_buf_size = READ_SIZE + LWS_PRE;
+    info.pt_serv_buf_size = KHP_NET_READ + LWS_PRE;
     info.http_proxy_address = ""; /* or it would read $http_proxy */
     info.vhost_name = "khp";
 

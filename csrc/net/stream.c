@@ -257,7 +257,10 @@ static void end_event(struct khp_net_stream *stream) {
 
 void khp_net_stream_on_bytes(struct khp_net_stream *stream, uint8_t *bytes, size_t n) {
     begin_event(stream);
+    stream->loop->wants_more = false;
     khp_net_stream_take_in(stream, bytes, n);
+    if (n == KHP_NET_READ)
+        khp_net_stream_read_on(stream, bytes, n);
     end_event(stream);
 }
 
@@ -339,6 +342,10 @@ void khp_net_stream_low_water(struct khp_net_stream *stream, size_t bytes) {
 void khp_net_stream_flush(struct khp_net_stream *stream) {
     if (stream->state == KHP_NET_STREAM_OPEN)
         khp_net_stream_write_out(stream);
+}
+
+void khp_net_stream_want_more(struct khp_net_stream *stream) {
+    stream->loop->wants_more = true;
 }
 
 void khp_net_stream_update_reading(struct khp_net_stream *stream) {

@@ -47,6 +47,14 @@ void khp_net_stream_commit(struct khp_net_stream *stream, size_t n);
 /* reserve, copy, commit. false as reserve's NULL. */
 bool khp_net_stream_write(struct khp_net_stream *stream, const void *bytes, size_t n);
 
+/*
+ * Like writing head and body, but they leave at once (what is queued goes first), from where they
+ * are: only what the kernel does not take is copied. For bodies that are dear to copy. With TLS, or
+ * before open, it is a mere write. Where memory runs out half way the stream ends.
+ */
+bool khp_net_stream_write_large(struct khp_net_stream *stream, const void *head, size_t head_size,
+                                const void *body, size_t body_size);
+
 /* Bytes queued and not yet taken by the kernel (TLS: plaintext plus ciphertext). */
 size_t khp_net_stream_queued(const struct khp_net_stream *stream);
 
@@ -56,6 +64,12 @@ void khp_net_stream_low_water(struct khp_net_stream *stream, size_t bytes);
 
 /* Writes what the kernel takes now. Failures become the end event, later. */
 void khp_net_stream_flush(struct khp_net_stream *stream);
+
+/*
+ * From inside read: something large has begun and goes on. If the read was full, what has come by
+ * now is read in the same turn, too, up to a mebibyte: one wake-up instead of many.
+ */
+void khp_net_stream_want_more(struct khp_net_stream *stream);
 
 /* No more read events until resumed; both idempotent. What TLS has already decrypted waits, too. */
 void khp_net_stream_pause(struct khp_net_stream *stream);

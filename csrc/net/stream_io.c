@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "net/inside.h"
 #include "net/tls_stream.h"
@@ -13,10 +14,29 @@
 enum {
     SEAL_AT_ONCE = 64 * 1024,  /* plaintext that is encrypted before the next send */
     NOTIFIED_LINGER_MS = 2000, /* for the FIN of a peer that has sent its close_notify */
-    CHATTER_MOST = 128 * 1024  /* of TLS's own to a peer that asks for it and never reads */
+    CHATTER_MOST = 128 * 1024, /* of TLS's own to a peer that asks for it and never reads */
+    READ_ON_MOST = 1024 * 1024 /* after a full read, before others have their turn */
 };
 
 /* ---- out ---- */
+
+/*
+ * What became of sending `length` bytes: how many the kernel took. If not all, it says when it has
+ * room again; failures are told later.
+ */
+static size_t sent(struct khp_net_stream *stream, ssize_t n, size_t length) {
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        stream->write_errno = errno;
+        khp_net_stream_make_due(stream);
+        return 0;
+    }
+    size_t taken = n > 0 ? (size_t)n : 0;
+    if (taken < length) {
+        stream->blocked = true;
+        khp_net_reactor_want_write(stream->wsi);
+    }
+    return taken;
+}
 
 /* One send of all there is. True if the queue is empty now. */
 static bool send_queue(struct khp_net_stream *stream, struct khp_net_queue *queue) {
@@ -28,19 +48,10 @@ static bool send_queue(struct khp_net_stream *stream, struct khp_net_queue *queu
     do
         n = send(stream->fd, khp_net_queue_head(queue), length, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-        stream->write_errno = errno;
-        khp_net_stream_make_due(stream);
-        return false;
-    }
-    if (n > 0)
-        khp_net_queue_consume(queue, spare, (size_t)n);
-    if (n == (ssize_t)length)
-        return true;
-    stream->blocked = true;
-    khp_net_queue_fit(queue, spare);
-    khp_net_reactor_want_write(stream->wsi);
-    return false;
+    khp_net_queue_consume(queue, spare, sent(stream, n, length));
+    if (stream->blocked)
+        khp_net_queue_fit(queue, spare);
+    return khp_net_queue_length(queue) == 0;
 }
 
 /* Encrypts the next slice of what the owner wrote, or at the end of it our close_notify. False:
@@ -68,9 +79,13 @@ static bool seal(struct khp_net_stream *stream) {
     return true;
 }
 
+static bool may_send(const struct khp_net_stream *stream) {
+    return stream->wsi != NULL && !stream->closed && !stream->blocked && stream->write_errno == 0 &&
+           stream->state != KHP_NET_STREAM_ENDING && stream->state != KHP_NET_STREAM_LINGERING;
+}
+
 void khp_net_stream_write_out(struct khp_net_stream *stream) {
-    if (stream->wsi == NULL || stream->closed || stream->blocked || stream->write_errno != 0 ||
-        stream->state == KHP_NET_STREAM_ENDING || stream->state == KHP_NET_STREAM_LINGERING)
+    if (!may_send(stream))
         return;
     if (stream->tls != NULL) {
         do {
@@ -84,6 +99,51 @@ void khp_net_stream_write_out(struct khp_net_stream *stream) {
         shutdown(stream->fd, SHUT_WR);
         khp_net_stream_set_state(stream, KHP_NET_STREAM_LINGERING);
     }
+}
+
+/* One send of both pieces; they are left with what the kernel did not take. */
+static void send_pieces(struct khp_net_stream *stream, struct iovec pieces[2]) {
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+    ssize_t n;
+    do
+        n = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    size_t taken = sent(stream, n, pieces[0].iov_len + pieces[1].iov_len);
+    for (int i = 0; i < 2; i++) {
+        size_t part = taken < pieces[i].iov_len ? taken : pieces[i].iov_len;
+        pieces[i].iov_base = (char *)pieces[i].iov_base + part;
+        pieces[i].iov_len -= part;
+        taken -= part;
+    }
+}
+
+bool khp_net_stream_write_large(struct khp_net_stream *stream, const void *head, size_t head_size,
+                                const void *body, size_t body_size) {
+    struct iovec pieces[] = {{(void *)(uintptr_t)head, head_size},
+                             {(void *)(uintptr_t)body, body_size}};
+    if (stream->tls == NULL && stream->state == KHP_NET_STREAM_OPEN) {
+        khp_net_stream_write_out(stream);
+        if (may_send(stream))
+            send_pieces(stream, pieces);
+    }
+    size_t left = pieces[0].iov_len + pieces[1].iov_len;
+    if (left == 0 || stream->write_errno != 0)
+        return true;
+    uint8_t *room = khp_net_stream_reserve(stream, left);
+    if (room == NULL) {
+        if (left < head_size + body_size) /* nothing may follow a half */
+            khp_net_stream_end_as(stream, KHP_NET_E_LIMIT, 0, "out of memory");
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (pieces[i].iov_len > 0)
+            memcpy(room, pieces[i].iov_base, pieces[i].iov_len);
+        room += pieces[i].iov_len;
+    }
+    khp_net_stream_commit(stream, left);
+    if (stream->blocked)
+        khp_net_queue_fit(&stream->queue, &stream->loop->spare);
+    return true;
 }
 
 /* ---- in ---- */
@@ -185,16 +245,40 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
     session->slice_size = 0;
 }
 
+static bool wants_bytes(const struct khp_net_stream *stream) {
+    return !stream->paused &&
+           (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE);
+}
+
+/* One recv(2) and what it brings. */
+static ssize_t read_once(struct khp_net_stream *stream, uint8_t *bytes, size_t size) {
+    ssize_t n;
+    do
+        n = recv(stream->fd, bytes, size, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        khp_net_stream_take_in(stream, bytes, (size_t)n);
+    return n;
+}
+
+void khp_net_stream_read_on(struct khp_net_stream *stream, uint8_t *bytes, size_t size) {
+    ssize_t n = (ssize_t)size;
+    for (size_t more = 0; n == (ssize_t)size && more < READ_ON_MOST; more += size) {
+        if (!stream->loop->wants_more || !wants_bytes(stream) || stream->closed ||
+            stream->write_errno != 0)
+            return;
+        stream->loop->wants_more = false;
+        n = read_once(stream, bytes, size);
+    }
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        stream->write_errno = errno; /* told once: the reactor would take it for the end */
+        khp_net_stream_make_due(stream);
+    }
+}
+
 void khp_net_stream_read_rest(struct khp_net_stream *stream) {
     uint8_t *bytes = malloc(KHP_NET_SCRATCH); /* the scratch is for what TLS makes of them */
-    while (bytes != NULL && !stream->paused &&
-           (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE)) {
-        ssize_t n = recv(stream->fd, bytes, KHP_NET_SCRATCH, MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        khp_net_stream_take_in(stream, bytes, (size_t)n);
-    }
+    while (bytes != NULL && wants_bytes(stream) && read_once(stream, bytes, KHP_NET_SCRATCH) > 0)
+        continue;
     free(bytes);
 }
