@@ -309,6 +309,14 @@ function on.response(self, machine, response, action)
   machine:act(action)
 end
 
+local function copy(list)
+  local result = {}
+  for i = 1, #list do
+    result[i] = list[i]
+  end
+  return result
+end
+
 -- What the policy adds to the next request.
 local function additions(self, count)
   local target, asked = self.target, self.call.options
@@ -319,8 +327,8 @@ local function additions(self, count)
     query = target.query,
     version = "1.1",
     url = uri.format(target),
-    protocols = asked.protocols,
-    extensions = self.extensions,
+    protocols = copy(asked.protocols),
+    extensions = copy(self.extensions),
   }, count)
 end
 
@@ -390,6 +398,10 @@ end
 
 local function extended_handshake(self, opened)
   local call, target = self.call, self.target
+  local due = self.wires.now() + call.limits.extended
+  function call.hooks.left()
+    return math.max(due - self.wires.now(), 0)
+  end
   local extensions = not_negotiated(call.options.extensions, opened.extensions)
   local machine = extended.new {
     target = target.target,
@@ -445,7 +457,7 @@ local function hand_over(self, opened, completed)
     protocol = completed.protocol,
     extensions = connection.extensions(opened.extensions, opened.khp and completed.extensions or nil),
     response = opened.response,
-    data = self.call.session.data,
+    data = type(self.call.session.data) == "table" and self.call.session.data or nil,
   }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
   return self.conn
 end
@@ -475,11 +487,17 @@ local function run(self)
   return hand_over(self, opened, completed)
 end
 
+--- The task that waited here is no more: nobody wants the connection.
+function methods:cancelled()
+  self.wires.close(self.conn, 1011, "")
+end
+
 --- Goes all the way. On failure nothing is left of the connection.
 ---@return khp.Connection?
 ---@return string? message, string? code, table? detail
 function methods:run()
   local opened, message, code, detail = run(self)
+  self.call.hooks.left = nil
   if not opened then
     self.wires.close(self.conn, 1011, "")
     self.wires.on_event(self.conn, {}, nil)

@@ -30,6 +30,7 @@ local declaration = options.declare("khp.connect", {
   headers = { type = "table" },
   origin = { type = "string" },
   policy = { type = "string|table" },
+  trusted = { type = "boolean", default = false },
   credentials = { type = "table|function" },
   share_credentials = { type = "boolean", default = false },
   proxy = { type = "string" },
@@ -198,12 +199,15 @@ local function prepare(url, checked, wires, around)
   local policy = {}
   if checked.policy then
     local code, detail
-    policy, message, code, detail = policies.load(checked.policy, "client")
+    policy, message, code, detail = policies.load(checked.policy, "client", nil, checked)
     if not policy then
       return nil, message, code, detail
     end
   end
-  self.hooks = hooks.new(policy, name_of(checked.policy), checked, self.session)
+  local budget = policies.budget(checked.policy, { trusted = checked.trusted, limits = self.limits, world = around },
+    "client")
+  self.hooks = hooks.new(policy, name_of(checked.policy), checked, self.session, budget)
+  self.hooks.patience = self.limits.opening
   self.secrets, message = credentials.new(self.hooks, target, checked, self.proxy)
   if not self.secrets then
     error("khp.connect: option 'headers': " .. message, 4)
@@ -278,6 +282,7 @@ end
 ---  origin alone, the others wherever a redirect leads
 ---@field origin string? value of Origin
 ---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
+---@field trusted boolean? the file has the program's whole environment; default false
 ---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
 ---  answers a 401, the strongest scheme first; the default is what stands in the URL. They are for the URL's own
 ---  origin alone. A function may wait, and is told who asks: `location`. A policy's `challenge` takes precedence

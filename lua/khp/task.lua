@@ -150,6 +150,14 @@ function task.spawn_bounded(given, done, f, ...)
   return bound
 end
 
+local function when_called(bound, ok, ...)
+  if ok == nil then
+    task.cancel(bound)
+    return nil, "it took too long"
+  end
+  return ok, ...
+end
+
 --- Runs f(...) under a budget, here and now: it cannot wait.
 ---@param given khp.Budget
 ---@param f function
@@ -166,6 +174,29 @@ function task.run_bounded(given, f, ...)
     return false, "nothing may wait here", traceback
   end
   return unpack(ended_with, 1, ended_with.n)
+end
+
+--- Runs f(...) under a budget and waits for its end, so it may wait, too.
+---@param given khp.Budget
+---@param seconds number? how long it may take, waiting included; nil: as long as it takes
+---@param f function
+---@param ... any
+---@return boolean? ok nil: it was ended for its time was up
+---@return any ... results, or message and traceback
+function task.call_bounded(given, seconds, f, ...)
+  local place, ended_with = {}, nil
+  local bound = task.spawn_bounded(given, function(...)
+    if not task.wake(place, ...) then
+      ended_with = { n = select("#", ...), ... }
+    end
+  end, f, ...)
+  if ended_with then
+    return unpack(ended_with, 1, ended_with.n)
+  end
+  place.cancelled = function()
+    task.cancel(bound)
+  end
+  return when_called(bound, task.wait(place, seconds))
 end
 
 --- Has f called when the running task, which is one under a budget, has ended.

@@ -93,6 +93,11 @@ function answer.complete(step, returned, request, known, bounds)
   return checked
 end
 
+-- A tail call, so that a traceback names the function by its place and not by what it is called here.
+local function named(f, ...)
+  return f(...)
+end
+
 --- Asks a function of the policy, and completes its answer. What the policy may make of either is made here, so this is
 --- what runs under its budget.
 ---@param decide fun(request: khp.PolicyRequest, session: khp.Session): any
@@ -104,7 +109,7 @@ end
 ---@return khp.Decision decided
 ---@return string? message as complete()
 function answer.ask(decide, step, request, session, known, bounds)
-  return answer.complete(step, (decide(contract.request(request), session)), request, known, bounds)
+  return answer.complete(step, (named(decide, contract.request(request), session)), request, known, bounds)
 end
 
 -- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.

@@ -1,8 +1,11 @@
 -- A client's policy as its driver asks it: each function in one place, its answer checked, its errors caught and named
--- ("joe.lua: challenge: …", code EPOLICY). The functions among connect()'s options are asked in the same way. Any of
--- them may wait. This file must not know when they are asked, nor what is done with the answers.
+-- ("joe.lua: challenge: …", code EPOLICY). A policy's functions run under its budget; those among connect()'s options
+-- are the program's own and run as they are. Any of them may wait. This file must not know when they are asked, nor
+-- what is done with the answers.
 
+local common = require "khp.opening.common"
 local options = require "khp.options"
+local task = require "khp.task"
 
 local hooks = {}
 
@@ -35,6 +38,8 @@ local actions = {
 
 ---@class khp.Hooks
 ---@field failure table? { message, code, detail } of the first function that failed; none is asked after it
+---@field patience number? seconds that a function of the policy may take, waiting included; nil: any time
+---@field left (fun(): number)? likewise, while a handshake's time runs
 local methods = {}
 local metatable = { __name = "khp.policy.hooks", __index = methods }
 
@@ -43,11 +48,14 @@ local metatable = { __name = "khp.policy.hooks", __index = methods }
 ---@param name string of the policy, as it stands in messages: "joe.lua"
 ---@param given { credentials: any, redirects: any } options of connect()
 ---@param session khp.Session what each function is given besides
+---@param budget khp.Budget of each decision
 ---@return khp.Hooks
-function hooks.new(policy, name, given, session)
-  local self = setmetatable({ functions = {}, labels = {}, session = session }, metatable)
+function hooks.new(policy, name, given, session, budget)
+  local self = setmetatable({
+    functions = {}, labels = {}, bounded = {}, session = session, budget = budget,
+  }, metatable)
   for what, f in pairs(policy) do
-    self.functions[what], self.labels[what] = f, name .. ": " .. what
+    self.functions[what], self.labels[what], self.bounded[what] = f, name .. ": " .. what, true
   end
   for what, replaced in pairs { credentials = "challenge", redirects = "redirect" } do
     if type(given[what]) == "function" and not policy[replaced] then
@@ -68,29 +76,55 @@ end
 ---@param what string
 ---@param message string
 ---@param traceback string?
+---@param code string? default EPOLICY
 ---@return nil, string message, string code, table detail
-function methods:fail(what, message, traceback)
-  message = self.labels[what] .. ": " .. message
-  local detail = { traceback = traceback, permanent = true }
-  self.failure = self.failure or { message, "EPOLICY", detail }
-  return nil, message, "EPOLICY", detail
+function methods:fail(what, message, traceback, code)
+  message, code = self.labels[what] .. ": " .. message, code or "EPOLICY"
+  local detail = { traceback = traceback, permanent = code == "EPOLICY" }
+  self.failure = self.failure or { message, code, detail }
+  return nil, message, code, detail
 end
 
--- true and the answer, or false after a failure.
-local function ask(self, what, ...)
-  if self.failure then
-    return false
-  end
+-- A tail call, so that a traceback names the function by its place and not by what it is called here.
+local function named(f, ...)
+  return f(...)
+end
+
+-- What a policy returned is looked at and copied where it cannot run on: in the same bounded turn.
+local function call(f, take, ...)
+  return take((named(f, ...)))
+end
+
+local function call_as_it_is(...)
   local traceback
-  local ok, answer = xpcall(self.functions[what], function(message)
+  local ok, answer, wrong = xpcall(call, function(message)
     message = tostring(message)
     traceback = debug.traceback(message, 2)
     return message
   end, ...)
-  if not ok then
-    self:fail(what, answer, traceback)
+  return ok, answer, ok and wrong or traceback
+end
+
+-- true and the answer as take(answer) returns it, or false after a failure. take gives nil and what is wrong, too.
+local function ask(self, what, take, ...)
+  if self.failure then
+    return false
   end
-  return ok, answer
+  local f = self.functions[what]
+  local ok, answer, wrong
+  if self.bounded[what] then
+    ok, answer, wrong = task.call_bounded(self.budget, self.left and self.left() or self.patience, call, f, take, ...)
+  else
+    ok, answer, wrong = call_as_it_is(f, take, ...)
+  end
+  if ok == nil then
+    self:fail(what, answer, nil, "ETIMEOUT")
+  elseif not ok then
+    self:fail(what, answer, wrong)
+  elseif wrong then
+    self:fail(what, wrong)
+  end
+  return ok and not wrong or false, answer
 end
 
 -- What is wrong with an answer that should be nil or such a table.
@@ -102,6 +136,23 @@ local function problem(declaration, answer)
   return not ok and message:sub(#declaration.what + 3) or nil -- whose answer it is stands before it already
 end
 
+local function anything()
+  return false
+end
+
+local function take_additions(answer)
+  local wrong = problem(additions, answer)
+  if not wrong and answer and answer.expect and (answer.body or "") == "" then
+    wrong = "expect needs a body"
+  end
+  if wrong or not answer then
+    return {}, wrong
+  end
+  local headers = {}
+  wrong = common.add_headers(headers, answer.headers, anything)
+  return { headers = headers, body = answer.body, expect = answer.expect }, wrong
+end
+
 --- What goes into an extended request besides what the handshake puts there. Asked for each, replays included.
 ---@param request table
 ---@param attempt integer 1 for the first
@@ -110,47 +161,47 @@ function methods:request(request, attempt)
   if not self.functions.request then
     return {}
   end
-  local ok, answer = ask(self, "request", request, attempt, self.session)
-  if not ok then
-    return nil
+  local ok, answer = ask(self, "request", take_additions, request, attempt, self.session)
+  return ok and answer or nil
+end
+
+local function take_credentials(answer)
+  local wrong = problem(hooks.credentials, answer)
+  if wrong or not answer then
+    return nil, wrong
   end
-  local wrong = problem(additions, answer)
-  if not wrong and answer and answer.expect and (answer.body or "") == "" then
-    wrong = "expect needs a body"
-  end
-  if wrong then
-    self:fail("request", wrong)
-    return nil
-  end
-  return answer or {}
+  return { username = answer.username, password = answer.password, token = answer.token }
 end
 
 --- Credentials for a challenge, or nil.
 ---@param what "challenge"|"credentials"
 ---@return khp.Credentials?
 function methods:secret(what, ...)
-  local ok, answer = ask(self, what, ...)
-  if not ok or not answer then
-    return nil
+  local ok, answer = ask(self, what, take_credentials, ...)
+  return ok and answer or nil
+end
+
+local function take_place(answer)
+  if answer ~= nil and type(answer) ~= "boolean" and type(answer) ~= "string" then
+    return nil, "true, false or a URL expected, not " .. type(answer)
   end
-  local wrong = problem(hooks.credentials, answer)
-  if wrong then
-    self:fail(what, wrong)
-    return nil
-  end
-  return answer
+  return answer or false
 end
 
 --- May this redirect be followed?
 ---@param what "redirect"|"redirects"
 ---@return boolean|string answer yes, no, or another URL
 function methods:leads(what, ...)
-  local ok, answer = ask(self, what, ...)
-  if ok and answer ~= nil and type(answer) ~= "boolean" and type(answer) ~= "string" then
-    self:fail(what, "true, false or a URL expected, not " .. type(answer))
-    return false
+  local ok, answer = ask(self, what, take_place, ...)
+  return ok and answer
+end
+
+local function take_action(answer)
+  if answer ~= nil and (type(answer) ~= "string" or not actions[answer]) then
+    local said = type(answer) == "string" and common.show(answer) or type(answer)
+    return nil, "an action or nil expected, not " .. said
   end
-  return ok and answer or false
+  return answer
 end
 
 --- The last word on what to do about a response.
@@ -163,15 +214,11 @@ function methods:response(response, action, possible)
   if not self.functions.response then
     return action, false
   end
-  local ok, answer = ask(self, "response", response, action, self.session)
+  local ok, answer = ask(self, "response", take_action, response, action, self.session)
   if not ok then
     return nil
   elseif answer == nil then
     return action, false
-  elseif type(answer) ~= "string" or not actions[answer] then
-    local said = type(answer) == "string" and "'" .. answer .. "'" or type(answer)
-    self:fail("response", "an action or nil expected, not " .. said)
-    return nil
   elseif possible and not possible[answer] then
     self:fail("response", ("'%s' cannot be done about a response that refuses the opening"):format(answer))
     return nil

@@ -93,16 +93,19 @@ end
 --- What one decision of a policy may take.
 ---@param from string|table the policy, as for load()
 ---@param given { trusted: boolean?, limits: table?, world: khp.World? }?
+---@param side "server"|"client"|nil a client's own program may keep it waiting, for somebody to type a password
 ---@return khp.Budget
-function policy.budget(from, given)
+function policy.budget(from, given, side)
   given = given or {}
   local bounds = limits.resolve(given.limits)
+  local guarded = type(from) == "string" and not given.trusted
   return {
     instructions = bounds.policy_instructions,
     memory = bounds.policy_memory,
-    time = bounds.policy_time,
-    guarded = type(from) == "string" and not given.trusted,
+    time = (guarded or side ~= "client") and bounds.policy_time or math.huge,
+    guarded = guarded,
     world = given.world,
+    after = given.world and given.world.after,
   }
 end
 
