@@ -31,6 +31,7 @@ describe("the server's driver", function()
   end
 
   local function stop()
+    hand.drop()
     if server then
       server:close(1)
       server = nil
@@ -364,7 +365,12 @@ describe("the server's driver", function()
       local more = "Sec-WebSocket-Extensions: x-one, x-two\r\n"
       local response, peer = extended("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x-two, x-one\r\n\r\n", more)
       assert.equal(400, response.status)
-      assert.equal(1011, (peer:closed()))
+      local code, reason = peer:closed()
+      assert.equal(1011, code)
+      assert.equal("the opening handshake has negotiated extension 'x-one' already", reason)
+      local other, opening = hand.khp_client(port, "/", more)
+      assert.equal("x-one; a=1", opening.headers["sec-websocket-extensions"])
+      other:abort()
       response, peer = extended("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: x-two\r\n\r\n", more)
       assert.equal(101, response.status)
       assert.equal("x-two", response.headers["sec-websocket-extensions"])
@@ -417,6 +423,37 @@ describe("the server's driver", function()
       end
       local response = extended "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: late\r\n\r\n"
       assert.equal("late", response.headers["sec-websocket-protocol"])
+    end)
+
+    it("asks for credentials until they are good, and tells the policy where it stands [E13 E8]", function()
+      local seen, traced = {}, {}
+      serve {
+        trace = function(direction, stage, bytes)
+          traced[#traced + 1] = direction .. " " .. stage .. " " .. bytes:match "^[^\r\n]*"
+        end,
+        policy = {
+          extended = function(request, session)
+            seen[#seen + 1] = { session.attempt, session.path, session.opening.path, request.path }
+            if request.headers.authorization ~= "Token 2" then
+              return challenge({ "Token", 'Basic realm="r"' }, { body = "?" })
+            end
+          end,
+        },
+      }
+      local peer = hand.khp_client(port, "/opened")
+      for attempt, value in ipairs { "", "Authorization: Token 1\r\n", "Authorization: Token 2\r\n" } do
+        peer:binary("GET /asked HTTP/1.1\r\n" .. value .. "\r\n")
+        local response = peer:extended()
+        assert.equal(attempt < 3 and 401 or 101, response.status)
+        assert.equal(attempt < 3 and 'Token, Basic realm="r"' or nil, response.headers["www-authenticate"])
+        assert.same({ attempt, "/opened", "/opened", "/asked" }, seen[attempt])
+      end
+      local asks, refuses = "receive extended GET /asked HTTP/1.1", "send extended HTTP/1.1 401 Unauthorized"
+      assert.same({
+        "receive opening GET /opened HTTP/1.1", "send opening HTTP/1.1 101 Switching Protocols",
+        asks, refuses, asks, refuses, asks, "send extended HTTP/1.1 101 Switching Protocols",
+      }, traced)
+      assert.equal("/opened", server:connections()[1].request.path)
     end)
 
     it("closes when no replay comes in time, and counts the whole [E13 E18]", function()

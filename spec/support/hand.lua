@@ -175,11 +175,22 @@ function peer:await_end()
   return self.received
 end
 
+local clients = {}
+
+--- Ends every client that was made here, at once.
+function hand.drop()
+  for _, one in ipairs(clients) do
+    one:abort()
+  end
+  clients = {}
+end
+
 --- A client, connected.
 ---@param port integer
 ---@return hand.Peer
 function hand.client(port)
   local self = setmetatable({ received = "", role = "client" }, peer)
+  clients[#clients + 1] = self
   self.conn = core.conn.connect({ host = "127.0.0.1", port = port }, events, self, limits.defaults)
   await(self, function()
     return self.opened
