@@ -189,16 +189,17 @@ describe("the client is led", function()
     assert.is_nil(sent.authorization)
     assert.is_nil(sent.cookie)
     assert.is_nil(there[2][2].headers.authorization)
-    -- A policy is asked there as it was here.
+    -- A policy is asked for another origin only where the caller says so, and is told where.
     local locations = {}
-    local conn = assert(khp.connect(first, {
-      policy = {
-        challenge = function(asked)
-          locations[#locations + 1] = asked.location
-          return { username = "joe", password = "secret" }
-        end,
-      },
-    }))
+    local policy = {
+      challenge = function(asked)
+        locations[#locations + 1] = asked.location
+        return { username = "joe", password = "secret" }
+      end,
+    }
+    refused(first, { policy = policy }, "EAUTH", "another origin")
+    assert.same({}, locations)
+    local conn = assert(khp.connect(first, { policy = policy, share_credentials = true }))
     assert.same({ target }, locations)
     conn:close()
   end)
