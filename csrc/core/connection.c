@@ -45,6 +45,11 @@ void khp_conn_settings_release(struct khp_conn_settings *settings) {
         free(settings);
 }
 
+void khp_conn_shared_free(struct khp_conn_shared *shared) {
+    khp_ws_random_free(&shared->random);
+    khp_ws_spare_free(&shared->spare);
+}
+
 /* ---- the end ---- */
 
 /* Tells the owner, once, how it ended. */
@@ -81,7 +86,7 @@ static void send_close(struct khp_conn *conn, unsigned code, const char *reason,
                                    .opcode = KHP_WS_CLOSE,
                                    .fin = true,
                                    .masked = conn->role == KHP_WS_CLIENT};
-    if (header.masked && !khp_ws_random_key(conn->random, key)) {
+    if (header.masked && !khp_ws_random_key(&conn->shared->random, key)) {
         khp_net_stream_abort(conn->stream); /* no entropy: an unmasked frame is not an option */
         return;
     }
@@ -202,16 +207,21 @@ static void answer_ping(struct khp_conn *conn, const struct khp_ws_message *mess
              "pings arrive, but their pongs are not read");
 }
 
+struct khp_conn_held {
+    size_t n;
+    uint8_t bytes[];
+};
+
 /* Keeps what came behind a message until the next one is asked for. */
 static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
     if (n) {
-        conn->held = malloc(n);
+        conn->held = malloc(sizeof *conn->held + n);
         if (!conn->held) {
             fail(conn, KHP_WS_INTERNAL_ERROR, KHP_CONN_BY_LOCAL, "not enough memory");
             return;
         }
-        memcpy(conn->held, bytes, n);
-        conn->held_size = n;
+        conn->held->n = n;
+        memcpy(conn->held->bytes, bytes, n);
     }
     khp_net_stream_pause(conn->stream);
 }
@@ -302,13 +312,13 @@ static const struct khp_net_stream_handler stream_handler = {
 /* ---- the owner's calls ---- */
 
 void khp_conn_init(struct khp_conn *conn, struct khp_net_loop *loop, struct khp_net_stream *stream,
-                   struct khp_conn_settings *settings, struct khp_ws_random *random,
+                   struct khp_conn_settings *settings, struct khp_conn_shared *shared,
                    const struct khp_conn_handler *handler, void *owner) {
     khp_conn_settings_retain(settings);
     conn->loop = loop;
     conn->stream = stream;
     conn->settings = settings;
-    conn->random = random;
+    conn->shared = shared;
     conn->handler = handler;
     conn->owner = owner;
     conn->state = KHP_CONN_CONNECTING;
@@ -362,6 +372,7 @@ bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role) {
     enter(conn, KHP_CONN_OPEN);
     conn->role = (uint8_t)role;
     khp_ws_reader_init(&conn->reader, role, &conn->settings->handshake_limits);
+    conn->reader.spare = &conn->shared->spare;
     return true;
 }
 
@@ -370,14 +381,14 @@ void khp_conn_stepwise(struct khp_conn *conn) {
 }
 
 void khp_conn_next(struct khp_conn *conn) {
-    uint8_t *bytes = conn->held;
+    struct khp_conn_held *held = conn->held;
     if (!conn->holding)
         return;
     conn->holding = false;
     conn->held = NULL;
-    if (bytes) {
-        read_frames(conn, bytes, conn->held_size);
-        free(bytes);
+    if (held) {
+        read_frames(conn, held->bytes, held->n);
+        free(held);
     }
     if (conn->stream && !conn->holding && !conn->paused)
         khp_net_stream_resume(conn->stream);
@@ -440,7 +451,7 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
         bool written = khp_net_stream_write_large(conn->stream, head, size, bytes, n);
         return written ? KHP_CONN_SENT : KHP_CONN_NO_MEMORY;
     }
-    if (header.masked && !khp_ws_random_key(conn->random, header.key))
+    if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
         return KHP_CONN_NO_MEMORY;
     uint8_t *out = khp_net_stream_reserve(conn->stream, n + KHP_WS_HEADER_MAX);
     if (!out)

@@ -29,6 +29,14 @@ struct khp_conn_settings *khp_conn_settings_new(void); /* zeroed, one reference;
 void khp_conn_settings_retain(struct khp_conn_settings *settings);
 void khp_conn_settings_release(struct khp_conn_settings *settings);
 
+/* What the connections of a loop have in common. Zero-initialise; free after them. */
+struct khp_conn_shared {
+    struct khp_ws_random random; /* masks */
+    struct khp_ws_spare spare;   /* for large messages */
+};
+
+void khp_conn_shared_free(struct khp_conn_shared *shared);
+
 enum khp_conn_state {
     KHP_CONN_CONNECTING, /* the stream is not open yet */
     KHP_CONN_RAW,        /* bytes go up as they are */
@@ -73,7 +81,7 @@ struct khp_conn {
     struct khp_net_loop *loop;
     struct khp_net_stream *stream; /* NULL once gone */
     struct khp_conn_settings *settings;
-    struct khp_ws_random *random; /* masks; borrowed */
+    struct khp_conn_shared *shared; /* borrowed */
     const struct khp_conn_handler *handler;
     void *owner;
     struct khp_net_timer keepalive; /* silence; then the close handshake's patience */
@@ -86,13 +94,12 @@ struct khp_conn {
     bool opened;        /* the handshakes are over: messages are the application's */
     bool pinged;        /* a keepalive ping is unanswered */
     bool paused;
-    bool refused;  /* a send did not fit; `drained` is owed */
-    bool told;     /* `closed` was delivered */
-    bool stepwise; /* one message at a time */
-    bool holding;  /* one was delivered, and the next is not asked for yet */
-    uint8_t *held; /* bytes behind it, NULL none */
-    size_t held_size;
-    char *sent_reason; /* of our close frame, NULL none */
+    bool refused;               /* a send did not fit; `drained` is owed */
+    bool told;                  /* `closed` was delivered */
+    bool stepwise;              /* one message at a time */
+    bool holding;               /* one was delivered, and the next is not asked for yet */
+    struct khp_conn_held *held; /* bytes behind it, NULL none */
+    char *sent_reason;          /* of our close frame, NULL none */
 };
 
 /*
@@ -100,7 +107,7 @@ struct khp_conn {
  * are retained. open: the stream's open event has come already.
  */
 void khp_conn_init(struct khp_conn *conn, struct khp_net_loop *loop, struct khp_net_stream *stream,
-                   struct khp_conn_settings *settings, struct khp_ws_random *random,
+                   struct khp_conn_settings *settings, struct khp_conn_shared *shared,
                    const struct khp_conn_handler *handler, void *owner);
 
 /* The owner dies first: no more events, the stream is aborted. Also frees what a gone connection

@@ -187,7 +187,7 @@ struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int event
 
 void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
                      struct khp_conn_settings *settings) {
-    khp_conn_init(&self->conn, self->loop->net, stream, settings, &self->loop->random, &handler,
+    khp_conn_init(&self->conn, self->loop->net, stream, settings, &self->loop->shared, &handler,
                   self);
 }
 

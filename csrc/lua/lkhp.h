@@ -19,7 +19,7 @@ struct lkhp_conn;
 struct lkhp_loop {
     struct khp_net_loop *net; /* NULL once finalised: nobody enters Lua any more */
     lua_State *L;             /* events run on the state that turns the loop */
-    struct khp_ws_random random;
+    struct khp_conn_shared shared;
     unsigned alive; /* connections, listeners and running timers held in the registry */
 };
 

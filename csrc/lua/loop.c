@@ -105,7 +105,7 @@ static int loop__gc(lua_State *L) {
     loop->net = NULL;
     if (net)
         khp_net_loop_free(net);
-    khp_ws_random_free(&loop->random);
+    khp_conn_shared_free(&loop->shared);
     return 0;
 }
 

@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFFER_MIN = 1024 };
+enum {
+    BUFFER_MIN = 1024,
+    SPARE_LEAST = 4 * 1024,  /* from here on a message is worth a loan */
+    SPARE_MOST = 1024 * 1024 /* what is kept for the next */
+};
 
 void khp_ws_reader_init(struct khp_ws_reader *reader, enum khp_ws_role role,
                         const struct khp_ws_limits *limits) {
@@ -18,16 +22,92 @@ void khp_ws_reader_init(struct khp_ws_reader *reader, enum khp_ws_role role,
     reader->limits = limits;
 }
 
+/* ---- the buffer ---- */
+
+void khp_ws_spare_free(struct khp_ws_spare *spare) {
+    free(spare->bytes);
+    memset(spare, 0, sizeof *spare);
+}
+
+/* The larger of the two is kept. */
+static void keep_or_free(struct khp_ws_spare *spare, uint8_t *buffer, size_t size) {
+    if (spare != NULL && !spare->lent && size > spare->size && size <= SPARE_MOST) {
+        free(spare->bytes);
+        spare->bytes = buffer;
+        spare->size = size;
+    } else {
+        free(buffer);
+    }
+}
+
 static void drop_buffer(struct khp_ws_reader *reader) {
-    free(reader->buffer);
+    if (reader->buffer == NULL) {
+        return;
+    }
+    if (reader->borrowed) {
+        reader->borrowed = reader->spare->lent = false;
+    } else {
+        keep_or_free(reader->spare, reader->buffer, reader->capacity);
+    }
     reader->buffer = NULL;
     reader->size = reader->capacity = 0;
+}
+
+static bool borrow(struct khp_ws_reader *reader, size_t need) {
+    struct khp_ws_spare *spare = reader->spare;
+    if (reader->buffer != NULL || need < SPARE_LEAST || spare == NULL || spare->lent ||
+        need > spare->size) {
+        return false;
+    }
+    reader->buffer = spare->bytes;
+    reader->capacity = spare->size;
+    reader->borrowed = spare->lent = true;
+    return true;
+}
+
+static bool grow(struct khp_ws_reader *reader, size_t capacity) {
+    uint8_t *buffer = realloc(reader->borrowed ? NULL : reader->buffer, capacity);
+    if (buffer == NULL) {
+        return false;
+    }
+    if (reader->borrowed) {
+        memcpy(buffer, reader->buffer, reader->size);
+        reader->borrowed = reader->spare->lent = false;
+    }
+    reader->buffer = buffer;
+    reader->capacity = capacity;
+    return true;
+}
+
+/*
+ * Makes room for n more bytes: twice as much as before, but no more than the frame announced or,
+ * when fragments are to follow, the limit allows.
+ */
+static bool make_room(struct khp_ws_reader *reader, size_t n) {
+    size_t need = reader->size + n;
+    if (need <= reader->capacity || borrow(reader, need)) {
+        return true;
+    }
+    uint64_t most = reader->frame.fin ? reader->size + reader->remaining : reader->limits->message;
+    size_t capacity = reader->capacity > SIZE_MAX / 2 ? SIZE_MAX : 2 * reader->capacity;
+    if (capacity < BUFFER_MIN) {
+        capacity = BUFFER_MIN;
+    }
+    if (capacity > most) {
+        capacity = (size_t)most;
+    }
+    if (capacity < need) {
+        capacity = need;
+    }
+    return grow(reader, capacity);
 }
 
 static void drop_control(struct khp_ws_reader *reader) {
     free(reader->control);
     reader->control = NULL;
 }
+
+/* ---- frames ---- */
 
 void khp_ws_reader_free(struct khp_ws_reader *reader) {
     drop_buffer(reader);
@@ -131,35 +211,6 @@ static bool begin_frame(struct khp_ws_reader *reader, struct khp_ws_message *mes
     }
     reader->in_frame = true;
     reader->remaining = frame->length;
-    return true;
-}
-
-/*
- * Makes room for n more bytes: twice as much as before, but no more than the frame announced or,
- * when fragments are to follow, the limit allows.
- */
-static bool make_room(struct khp_ws_reader *reader, size_t n) {
-    size_t need = reader->size + n;
-    if (need <= reader->capacity) {
-        return true;
-    }
-    uint64_t most = reader->frame.fin ? reader->size + reader->remaining : reader->limits->message;
-    size_t capacity = reader->capacity > SIZE_MAX / 2 ? SIZE_MAX : 2 * reader->capacity;
-    if (capacity < BUFFER_MIN) {
-        capacity = BUFFER_MIN;
-    }
-    if (capacity > most) {
-        capacity = (size_t)most;
-    }
-    if (capacity < need) {
-        capacity = need;
-    }
-    uint8_t *buffer = realloc(reader->buffer, capacity);
-    if (buffer == NULL) {
-        return false;
-    }
-    reader->buffer = buffer;
-    reader->capacity = capacity;
     return true;
 }
 

@@ -37,8 +37,22 @@ struct khp_ws_message {
     const char *text; /* ERROR: a constant, for people */
 };
 
+/*
+ * One message buffer, kept so that a busy loop does not allocate one for each large message. The
+ * readers of a thread may share it: it is lent to one of them at a time. Zero-initialise; free it
+ * after them.
+ */
+struct khp_ws_spare {
+    uint8_t *bytes; /* NULL: none yet */
+    size_t size;
+    bool lent;
+};
+
+void khp_ws_spare_free(struct khp_ws_spare *spare);
+
 struct khp_ws_reader {
     const struct khp_ws_limits *limits; /* borrowed */
+    struct khp_ws_spare *spare;         /* borrowed; may be set after initialising, else NULL */
     uint8_t *buffer;                    /* the unfinished message, or the delivered one, or NULL */
     size_t size, capacity;
     uint8_t *control;           /* payload of a control frame that came in pieces, or NULL */
@@ -53,6 +67,7 @@ struct khp_ws_reader {
     uint8_t message_rsv; /* of its first frame */
     uint8_t allowed_rsv; /* bits that a negotiated extension uses on a first frame */
     bool in_frame, done;
+    bool borrowed; /* the buffer is the spare's */
 };
 
 void khp_ws_reader_init(struct khp_ws_reader *reader, enum khp_ws_role role,

@@ -419,6 +419,78 @@ static void allocates_for_what_came_and_not_for_what_is_announced(void **state) 
     khp_ws_reader_free(&reader);
 }
 
+/* A message of n bytes comes in pieces, and is the reader's until the next call. */
+static void feed_message(struct khp_ws_reader *reader, uint8_t fill, size_t n) {
+    char header[64];
+    struct khp_ws_message message;
+    (void)snprintf(header, sizeof header, "82 ff %016zx 00000000", n);
+    feed_header(reader, header);
+    assert_int_equal(feed_payload(reader, fill, n, 20000, &message), KHP_WS_EVENT_MESSAGE);
+    assert_int_equal(message.length, n);
+    for (size_t i = 0; i < n; i += n - 1) {
+        assert_int_equal(message.payload[i], fill);
+    }
+}
+
+static void let_go(struct khp_ws_reader *reader) {
+    struct khp_ws_message message;
+    size_t used;
+    assert_int_equal(khp_ws_reader_next(reader, NULL, 0, &used, &message), KHP_WS_EVENT_NONE);
+    assert_null(reader->buffer);
+    assert_int_equal(reader->capacity, 0);
+}
+
+static void keeps_one_buffer_for_large_messages(void **state) {
+    (void)state;
+    static const struct khp_ws_limits limits = {.message = 16 << 20, .fragments = 8};
+    struct khp_ws_spare spare = {0};
+    struct khp_ws_reader a, b;
+    khp_ws_reader_init(&a, KHP_WS_SERVER, &limits);
+    khp_ws_reader_init(&b, KHP_WS_SERVER, &limits);
+    a.spare = b.spare = &spare;
+
+    feed_message(&a, 'a', 300000);
+    assert_null(spare.bytes);
+    let_go(&a);
+    uint8_t *kept = spare.bytes;
+    assert_int_equal(spare.size, 300000);
+    feed_message(&b, 'b', 200000);
+    assert_ptr_equal(b.buffer, kept);
+    feed_message(&a, 'a', 100000); /* meanwhile, a buffer of its own */
+    assert_ptr_not_equal(a.buffer, kept);
+    assert_int_equal(b.buffer[199999], 'b');
+    let_go(&a);
+    let_go(&b);
+    assert_ptr_equal(spare.bytes, kept);
+    assert_int_equal(spare.size, 300000);
+
+    feed_message(&a, 'a', 1 << 20); /* outgrows it; the larger one is kept */
+    assert_false(spare.lent);
+    assert_int_equal(a.buffer[200000], 'a');
+    let_go(&a);
+    assert_int_equal(spare.size, 1 << 20);
+    feed_message(&a, 'a', (1 << 20) + 70000); /* larger than what is ever kept */
+    let_go(&a);
+    assert_int_equal(spare.size, 1 << 20);
+
+    feed_header(&a, "02 ff 0000000000010000 00000000"); /* the little that came is worth no loan */
+    struct khp_ws_message message;
+    assert_int_equal(feed_payload(&a, 'x', 4095, 4095, &message), KHP_WS_EVENT_NONE);
+    assert_false(spare.lent);
+    assert_true(a.capacity <= 2 * 4095);
+    khp_ws_reader_free(&a);
+    assert_int_equal(spare.size, 1 << 20);
+
+    feed_header(&b, "02 ff 0000000000010000 00000000");
+    assert_int_equal(feed_payload(&b, 'x', 65535, 65535, &message), KHP_WS_EVENT_NONE);
+    assert_true(spare.lent);
+    khp_ws_reader_free(&b); /* in the middle of it */
+    assert_false(spare.lent);
+    assert_null(b.buffer);
+    khp_ws_spare_free(&spare);
+    assert_null(spare.bytes);
+}
+
 static void unmasks_and_checks_long_messages_in_pieces(void **state) {
     (void)state;
     static const uint8_t key[4] = {0xa1, 0xb2, 0xc3, 0xd4};
@@ -505,6 +577,7 @@ int main(void) {
         cmocka_unit_test(closes_with_1009_what_is_beyond_the_limits),
         cmocka_unit_test(delivers_a_whole_message_where_it_lies),
         cmocka_unit_test(allocates_for_what_came_and_not_for_what_is_announced),
+        cmocka_unit_test(keeps_one_buffer_for_large_messages),
         cmocka_unit_test(unmasks_and_checks_long_messages_in_pieces),
         cmocka_unit_test(closes_with_1011_when_memory_ends),
         cmocka_unit_test(may_be_freed_at_any_point),
