@@ -4,6 +4,7 @@
 local client = require "khp.client"
 local core = require "khp.core"
 local log = require "khp.log"
+local promise = require "khp.promise"
 local server = require "khp.server"
 local task = require "khp.task"
 
@@ -18,6 +19,7 @@ local parts = {
   uri = "khp.uri",
   limits = "khp.limits",
   errors = "khp.errors",
+  origin = "khp.origin",
 }
 
 khp.log = log
@@ -25,6 +27,7 @@ khp.listen = server.listen
 khp.connect = client.connect
 khp.spawn = task.spawn
 khp.sleep = task.sleep
+khp.promise = promise.new
 
 --- Seconds of a monotonic clock, read once a turn of the loop.
 ---@type fun(): number

@@ -13,10 +13,10 @@ local limits = require "khp.limits"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
 local options = require "khp.options"
-local policies = require "khp.policy"
+local reception = require "khp.reception"
+local routes = require "khp.routes"
 local session = require "khp.policy.session"
 local task = require "khp.task"
-local test = require "khp.policy.test"
 local tls = require "khp.tls"
 local world = require "khp.policy.world"
 
@@ -37,6 +37,8 @@ local declaration = options.declare("khp.listen", {
   tls = { type = "table" },
   policy = { type = "string|table" },
   trusted = { type = "boolean", default = false },
+  routes = { type = "table" },
+  origins = { type = "table" },
   protocols = { type = "strings" },
   on_open = { type = "function" },
   on_message = { type = "function" },
@@ -54,7 +56,10 @@ local mt = { __index = methods, __name = "khp.server" }
 
 -- A connection's state during the handshakes (conn.state):
 --   server      its server
---   policy      the one that it began with
+--   place       where it belongs (khp.routes), once that is known
+--   functions   of the policy that it began with
+--   captures    of the route's pattern
+--   cors        headers that tell the page's browser that it may connect
 --   machine     the one that has the word
 --   step        "opening" or "extended"
 --   head        of the opening request, from which the field `request` is made: all bytes received so far
@@ -79,29 +84,46 @@ local function session_of(self, state, request)
   return state.session
 end
 
+-- Runs in a task of its own.
+local function serve(self, place)
+  local ok, message = xpcall(place.on_open, debug.traceback, self)
+  if not ok then
+    log.error("on_open: %s", message)
+    conn.close(self, 1011, "internal error")
+  elseif self.state == "open" and not place.handlers.on_message then
+    conn.close(self, 1000, "")
+  end
+end
+
 -- The application's turn: the connection is open.
 local function open(self, state, protocol, extensions, khp)
   local owner, counts, current = state.server, state.server.counts, state.session
   local data = current and type(current.data) == "table" and current.data or nil
-  local fields = { protocol = protocol, extensions = extensions, khp = khp, data = data }
+  local place, fields = state.place, {
+    protocol = protocol, extensions = extensions, khp = khp, data = data, captures = state.captures,
+  }
   counts.opened = counts.opened + 1
-  connection.adopt(self, fields, owner.handlers, state.head, owner.on_gone)
+  connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
   if log.enabled "info" then
     local peer = self.peer or {}
     log.info("%s: open%s, protocol %s", peer.host or peer.path or "?", khp and " (KHP)" or "", protocol or "none")
   end
-  if owner.on_open then
-    task.spawn(owner.serve, self)
+  if place.on_open then
+    task.spawn(serve, self, place)
   end
 end
 
 local pump
 
 local function complain(state, message)
-  log.error("%s: %s: %s", state.server.policy_name, state.step, log.lines(message))
+  local name = state.place and state.place.policy.name or "policy"
+  log.error("%s: %s: %s", name, state.step, log.lines(message))
 end
 
 local function conclude(self, state, decided, wrong)
+  if state.cors and state.step == "opening" then
+    reception.tell(decided, state.cors)
+  end
   local unlawful = answer.carry_out(state.machine, decided)
   if wrong or unlawful then
     complain(state, wrong or unlawful)
@@ -125,16 +147,22 @@ end
 -- Asks the policy, in a task of its own, so that it may wait.
 local function ask(self, state, decide, request, attempt)
   local owner, current = state.server, session_of(self, state, request)
-  current.attempt = attempt
-  local deciding = task.spawn_bounded(owner.budget, decider(self, state), answer.ask, decide, state.step, request,
-    current, owner.protocols, owner.limits)
+  current.attempt, current.captures = attempt, state.captures
+  local deciding = task.spawn_bounded(state.place.policy.budget, decider(self, state), answer.ask, decide, state.step,
+    request, current, owner.protocols, owner.limits)
   if deciding.co then
     state.deciding = deciding
   end
 end
 
 local function on_request(self, state, request, attempt)
-  local decide = state.policy[state.step]
+  if state.server.selective and state.step == "opening" then
+    local refused = reception.admit(state, request)
+    if refused then
+      return conclude(self, state, refused)
+    end
+  end
+  local decide = state.functions[state.step]
   if decide then
     ask(self, state, decide, request, attempt)
   else
@@ -277,16 +305,19 @@ end
 local accepted = {}
 
 function accepted.open(self, owner)
-  local now = loop.now()
+  local now, place = loop.now(), owner.places.only
   local state = {
     server = owner,
-    policy = owner.policy,
+    place = place,
+    functions = place and place.policy.functions,
     step = "opening",
     machine = opening.new(owner.opening, now),
     head = nil,
     negotiated = nil,
     session = nil,
     deciding = nil,
+    captures = nil,
+    cors = nil,
   }
   owner.live[self] = true
   conn.on_event(self, events, state)
@@ -310,28 +341,20 @@ function server.listen(given)
   local around = world.new()
   local owner = setmetatable({
     limits = bounds,
-    budget = policies.budget(checked.policy, { trusted = checked.trusted, limits = bounds, world = around }),
     opening = opening.settings { limits = bounds, server = checked.server_header },
     extended = extended.settings { limits = bounds, server = checked.server_header },
     protocols = checked.protocols,
     world = around,
-    policy = {},
-    policy_source = checked.policy,
-    policy_name = type(checked.policy) == "string" and checked.policy or "policy",
-    trusted = checked.trusted,
     trace = checked.trace,
-    on_open = checked.on_open,
-    handlers = { on_message = checked.on_message, on_close = checked.on_close, on_drain = checked.on_drain },
     live = {},
     counts = { opened = 0, failed = 0 },
   }, mt)
-  if checked.policy then
-    local policy, message, code, detail = test.load(checked.policy, "server", owner)
-    if not policy then
-      return nil, message, code, detail
-    end
-    owner.policy = policy
+  local places, problem, kind, more = routes.new(checked, bounds, around, 2)
+  if not places then
+    return nil, problem, kind, more
   end
+  owner.places = places
+  owner.selective = not places.only or places.only.origins ~= nil
   if checked.tls then
     local message, code, detail
     owner.tls, message, code, detail = tls.server(checked.tls, 2)
@@ -343,15 +366,6 @@ function server.listen(given)
     owner.live[self] = nil
     if owner.closing and not next(owner.live) then
       task.wake(owner.closing)
-    end
-  end
-  function owner.serve(self)
-    local ok, message = xpcall(owner.on_open, debug.traceback, self)
-    if not ok then
-      log.error("on_open: %s", message)
-      conn.close(self, 1011, "internal error")
-    elseif self.state == "open" and not owner.handlers.on_message then
-      conn.close(self, 1000, "")
     end
   end
   local listener, message, code = core.listener.listen({
@@ -381,19 +395,15 @@ function methods:address()
   return nil
 end
 
---- Loads the policy file and the certificates again. What is loaded is checked first, and the policy's own tests are
+--- Loads the policy files and the certificates again. What is loaded is checked first, and the policies' own tests are
 --- run; if anything is wrong the old ones stay. Connections keep the policy that they began with. A policy given as a
 --- table stays as it is.
 ---@return true?
 ---@return string? message, string? code, table? detail
 function methods:reload()
-  local policy = self.policy
-  if type(self.policy_source) == "string" then
-    local message, code, detail
-    policy, message, code, detail = test.load(self.policy_source, "server", self)
-    if not policy then
-      return nil, message, code, detail
-    end
+  local commit, problem, kind, detail = self.places:load(true)
+  if not commit then
+    return nil, problem, kind, detail
   end
   if self.tls then
     local ok, message, code = core.tls.reload(self.tls)
@@ -401,7 +411,7 @@ function methods:reload()
       return errors.fail(message, code)
     end
   end
-  self.policy = policy
+  commit()
   return true
 end
 

@@ -22,6 +22,7 @@ local helpers = {
   ["khp.auth.users"] = true,
   ["khp.crypto"] = true,
   ["khp.http"] = true,
+  ["khp.origin"] = true,
   ["khp.status"] = true,
   ["khp.uri"] = true,
 }
