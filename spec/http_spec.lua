@@ -582,6 +582,19 @@ describe("khp.http", function()
       assert.same({}, http.challenges "")
     end)
 
+    it("knows a challenge without reading it [H9]", function()
+      for _, value in ipairs {
+        'Basic realm="members"', "Basic realm=x, Bearer", "Negotiate YII=", "Application Basic realm=x", ", Bearer,",
+      } do
+        assert.is_true(http.is_challenge(value), value)
+        assert.truthy(http.challenges(value)[1])
+      end
+      for _, value in ipairs { "", ",", 'Basic realm="x', "Basic realm=x y", "=", "Basic realm=x, =", "a\0" } do
+        assert.is_false(http.is_challenge(value), value)
+        assert.is_nil((http.challenges(value) or {})[1])
+      end
+    end)
+
     it("reads the two-word schemes of Kaazing servers [H9]", function()
       assert.same({
         { prefix = "Application", scheme = "Basic", parameters = { "realm", realm = "Kaazing Gateway Demo" } },

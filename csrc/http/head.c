@@ -1,44 +1,12 @@
 /*
- * Scans the head line by line and, inside a line, to the next character that means something. Text
- * is looked at eight bytes at a time. Knows nothing of what start lines and fields say.
+ * Scans the head line by line and, inside a line, to the next character that means something. Knows
+ * nothing of what start lines and fields say.
  */
 #include "http/head.h"
 
 #include <string.h>
 
 #include "http/line.h"
-
-#define EACH_BYTE(b) (UINT64_C(0x0101010101010101) * (b))
-
-/* The first control character in [at, end), tabs included, or end. */
-static inline const char *skip_printable(const char *at, const char *end) {
-    while (end - at >= 8) {
-        uint64_t word;
-        memcpy(&word, at, 8);
-        uint64_t deletes = word ^ EACH_BYTE(0x7F);
-        uint64_t below = (word - EACH_BYTE(0x20)) & ~word;
-        uint64_t equal = (deletes - EACH_BYTE(0x01)) & ~deletes;
-        uint64_t found = (below | equal) & EACH_BYTE(0x80);
-        if (found != 0) {
-#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-            return at + (__builtin_ctzll(found) >> 3); /* the lowest mark is always true */
-#else
-            break;
-#endif
-        }
-        at += 8;
-    }
-    while (at < end && (unsigned char)*at >= 0x20 && *at != 0x7F)
-        at++;
-    return at;
-}
-
-/* The first control character in [at, end) other than a tab, or end. */
-static inline const char *skip_text(const char *at, const char *end) {
-    while ((at = skip_printable(at, end)) < end && *at == '\t')
-        at++;
-    return at;
-}
 
 static void set_state(struct khp_http_head *head, enum khp_http_head_state state) {
     head->state = state;
@@ -121,7 +89,7 @@ static enum khp_http_progress read_start(struct khp_http_head *head, const char 
     if (!can_begin(head->kind, bytes + head->line, (size_t)(end - bytes) - head->line))
         return fail(head,
                     head->kind == KHP_HTTP_REQUEST ? KHP_HTTP_E_METHOD : KHP_HTTP_E_STATUS_LINE);
-    at = skip_text(at, end);
+    at = khp_http_skip_text(at, end);
     head->at = (uint32_t)(at - bytes);
     if (at == end)
         return KHP_HTTP_MORE;
@@ -182,7 +150,7 @@ static enum khp_http_progress read_field(struct khp_http_head *head, const char 
         at++;
         set_state(head, KHP_HTTP_HEAD_VALUE);
     }
-    at = skip_text(at, end);
+    at = khp_http_skip_text(at, end);
     head->at = (uint32_t)(at - bytes);
     if (at == end)
         return KHP_HTTP_MORE;

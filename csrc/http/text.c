@@ -39,6 +39,37 @@ const uint8_t khp_http_classes[256] = {
 };
 /* clang-format on */
 
+#define EACH_BYTE(b) (UINT64_C(0x0101010101010101) * (b))
+
+/* The first control character in [at, end), tabs included, or end. Eight bytes at a time. */
+static inline const char *skip_printable(const char *at, const char *end) {
+    while (end - at >= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        uint64_t deletes = word ^ EACH_BYTE(0x7F);
+        uint64_t below = (word - EACH_BYTE(0x20)) & ~word;
+        uint64_t equal = (deletes - EACH_BYTE(0x01)) & ~deletes;
+        uint64_t found = (below | equal) & EACH_BYTE(0x80);
+        if (found != 0) {
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+            return at + (__builtin_ctzll(found) >> 3); /* the lowest mark is always true */
+#else
+            break;
+#endif
+        }
+        at += 8;
+    }
+    while (at < end && (unsigned char)*at >= 0x20 && *at != 0x7F)
+        at++;
+    return at;
+}
+
+const char *khp_http_skip_text(const char *at, const char *end) {
+    while ((at = skip_printable(at, end)) < end && *at == '\t')
+        at++;
+    return at;
+}
+
 bool khp_http_all(const char *at, size_t n, unsigned classes) {
     for (size_t i = 0; i < n; i++) {
         if (!khp_http_is(at[i], classes))

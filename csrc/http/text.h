@@ -42,6 +42,10 @@ static inline char khp_http_lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
+/* The first character in [at, end) that is no TEXT: a control character other than a tab; or end.
+ */
+const char *khp_http_skip_text(const char *at, const char *end);
+
 /* Is it one or more characters, all of one of the classes? */
 bool khp_http_all(const char *at, size_t n, unsigned classes);
 

@@ -6,10 +6,18 @@
 
 #include <string.h>
 
-static void put(struct khp_http_writer *writer, const char *bytes, size_t n) {
-    if (n > 0 && writer->size <= writer->capacity && n <= writer->capacity - writer->size)
-        memcpy(writer->bytes + writer->size, bytes, n);
+/* Room for n bytes, or NULL where they are only counted. */
+static char *reserve(struct khp_http_writer *writer, size_t n) {
+    bool fits = writer->size <= writer->capacity && n <= writer->capacity - writer->size;
+    char *room = fits ? writer->bytes + writer->size : NULL;
     writer->size += n;
+    return room;
+}
+
+static void put(struct khp_http_writer *writer, const char *bytes, size_t n) {
+    char *room = reserve(writer, n);
+    if (room != NULL && n > 0)
+        memcpy(room, bytes, n);
 }
 
 static void put_slice(struct khp_http_writer *writer, struct khp_http_slice slice) {
@@ -24,7 +32,8 @@ static bool check(struct khp_http_writer *writer, bool good, enum khp_http_error
 }
 
 static bool is_text(struct khp_http_slice slice) {
-    return slice.size == 0 || khp_http_all(slice.at, slice.size, KHP_HTTP_TEXT);
+    const char *end = slice.at + slice.size;
+    return khp_http_skip_text(slice.at, end) == end;
 }
 
 static bool is_version(struct khp_http_slice version) {
@@ -69,10 +78,16 @@ void khp_http_write_field(struct khp_http_writer *writer, struct khp_http_slice 
     check(writer, khp_http_all(name.at, name.size, KHP_HTTP_TOKEN), KHP_HTTP_E_NAME);
     if (!check(writer, is_text(value), KHP_HTTP_E_VALUE))
         return;
-    put_slice(writer, name);
-    put(writer, ": ", 2);
-    put_slice(writer, khp_http_trim(value));
-    put(writer, "\r\n", 2);
+    value = khp_http_trim(value);
+    char *room = reserve(writer, name.size + value.size + 4);
+    if (room == NULL)
+        return;
+    memcpy(room, name.at, name.size);
+    room += name.size;
+    memcpy(room, ": ", 2);
+    if (value.size > 0)
+        memcpy(room + 2, value.at, value.size);
+    memcpy(room + 2 + value.size, "\r\n", 2);
 }
 
 void khp_http_write_length(struct khp_http_writer *writer, size_t length) {

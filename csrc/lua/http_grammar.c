@@ -143,6 +143,25 @@ static int challenges(lua_State *L) {
     return item == KHP_HTTP_END ? 1 : refuse(L, "the challenge is malformed");
 }
 
+/* http.is_challenge(value) → boolean: one or more that challenges() can read */
+static int is_challenge(lua_State *L) {
+    struct khp_http_cursor cursor = khp_http_cursor(check_slice(L, 1));
+    struct khp_http_challenge challenge;
+    struct khp_http_parameter parameter;
+    enum khp_http_item item;
+    bool any = false;
+    while ((item = khp_http_next_challenge(&cursor, &challenge)) == KHP_HTTP_ITEM) {
+        any = true;
+        do
+            item = khp_http_next_challenge_parameter(&cursor, &parameter);
+        while (item == KHP_HTTP_ITEM);
+        if (item == KHP_HTTP_MALFORMED)
+            break;
+    }
+    lua_pushboolean(L, any && item == KHP_HTTP_END);
+    return 1;
+}
+
 /* http.quote(text) → quoted string | nil, message */
 static int quote(lua_State *L) {
     struct khp_http_slice text = check_slice(L, 1);
@@ -218,9 +237,14 @@ static int reason(lua_State *L) {
     return 1;
 }
 
-const luaL_Reg lkhp_http_grammar_functions[] = {
-    {"is_token", is_token},     {"is_host", is_host},
-    {"tokens", tokens},         {"extensions", extensions},
-    {"challenges", challenges}, {"quote", quote},
-    {"unquote", unquote},       {"reason", reason},
-    {"parse_date", parse_date}, {NULL, NULL}};
+const luaL_Reg lkhp_http_grammar_functions[] = {{"is_token", is_token},
+                                                {"is_host", is_host},
+                                                {"tokens", tokens},
+                                                {"extensions", extensions},
+                                                {"challenges", challenges},
+                                                {"is_challenge", is_challenge},
+                                                {"quote", quote},
+                                                {"unquote", unquote},
+                                                {"reason", reason},
+                                                {"parse_date", parse_date},
+                                                {NULL, NULL}};

@@ -98,6 +98,7 @@
 ---@field tokens fun(value: string): string[]?, string? empty elements do not count, so the array may be empty
 ---@field extensions fun(value: string): khp.http.extension[]?, string? RFC 6455 9.1; the array may be empty
 ---@field challenges fun(value: string): khp.http.challenge[]?, string? of WWW-Authenticate, Proxy-Authenticate
+---@field is_challenge fun(value: string): boolean one or more that challenges() can read
 ---@field quote fun(text: string): string?, string? as a quoted string; nil, message: it has control characters
 ---@field unquote fun(quoted: string): string?, string?
 ---@field date fun(seconds?: number): string of seconds since 1970, or now: "Sun, 06 Nov 1994 08:49:37 GMT"

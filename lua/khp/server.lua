@@ -248,13 +248,14 @@ end
 
 -- Goes on until the machine wants nothing more or gives way to another.
 function pump(self, state)
-  local machine = state.machine
-  while machine and state.machine == machine do
-    local what, a, b, c = machine:poll()
-    if not what then
+  local machine, says = state.machine, carry_out[state.step]
+  local what, a, b, c = machine:poll()
+  while what do
+    says[what](self, state, a, b, c)
+    if state.machine ~= machine then
       return
     end
-    carry_out[state.step][what](self, state, a, b, c)
+    what, a, b, c = machine:poll()
   end
 end
 

@@ -9,6 +9,9 @@ local request = {}
 local lower = string.lower
 local KHP = common.KHP
 
+-- The set of nothing, never written to.
+local NONE = {}
+
 --- Is there an expectation that is not 100-continue? It cannot be met (KHP H8, RFC 2616 14.20).
 ---@param headers table
 ---@return boolean
@@ -29,13 +32,18 @@ function request.expects_more(headers)
   return false
 end
 
+-- Adds what is new in the list. Returns the set: another one where there was none.
 local function unite(names, set, list)
   for i = 1, #list do
     local name = list[i]
     if name ~= KHP and not set[name] then
+      if set == NONE then
+        set = {}
+      end
       names[#names + 1], set[name] = name, true
     end
   end
+  return set
 end
 
 --- The protocols that may be chosen: those of the opening and of the extended request together (KHP E20).
@@ -43,9 +51,9 @@ end
 ---@param headers table of the extended one
 ---@return string[]? names in order of preference, table|string set of names, or what is wrong
 function request.protocols(opening, headers)
-  local names, set = {}, {}
+  local names, set = {}, NONE
   if opening.protocols then
-    unite(names, set, opening.protocols)
+    set = unite(names, set, opening.protocols)
   end
   local value = headers["sec-websocket-protocol"]
   if value and value ~= "" then -- deployed clients send an empty one
@@ -53,7 +61,7 @@ function request.protocols(opening, headers)
     if not list then
       return nil, "Sec-WebSocket-Protocol: " .. message
     end
-    unite(names, set, list)
+    set = unite(names, set, list)
   end
   return names, set
 end
@@ -62,14 +70,15 @@ end
 ---@param headers table
 ---@return table[]? extensions parsed, table|string set of names, or what is wrong
 function request.extensions(headers)
-  local value, set = headers["sec-websocket-extensions"], {}
+  local value = headers["sec-websocket-extensions"]
   if not value or value == "" then
-    return {}, set
+    return {}, NONE
   end
   local list, message = http.extensions(value)
   if not list then
     return nil, "Sec-WebSocket-Extensions: " .. message
   end
+  local set = {}
   for i = 1, #list do
     set[list[i].name] = true
   end

@@ -321,8 +321,7 @@ function methods:challenge(challenge, given)
   local list = {}
   for i = 1, #challenges do
     local value = challenges[i]
-    local parsed = type(value) == "string" and http.challenges(value)
-    if not parsed or #parsed == 0 then
+    if type(value) ~= "string" or not http.is_challenge(value) then
       return refuse("not a challenge: " .. show(tostring(value)))
     end
     append(list, "WWW-Authenticate", value)
