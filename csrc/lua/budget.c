@@ -20,7 +20,8 @@
 
 enum {
     HOOK_EVERY = 128,      /* instructions between two looks */
-    LARGE_BLOCK = 4096,    /* bytes; filling such a block is charged as instructions, too */
+    LARGE_BLOCK = 4096,    /* bytes; filling such a block is charged as instructions, too, */
+    HUGE_BLOCK = 65536,    /* and after such a one we look at the clock */
     BYTES_PER_CHARGE = 64, /* one instruction each */
     MOST_REFUSALS = 8,     /* each costs a full collection */
 };
@@ -105,8 +106,11 @@ static void *bounded_alloc(void *data, void *block, size_t old_size, size_t new_
             budget->refused = true;
             return NULL;
         }
-        if (new_size >= LARGE_BLOCK && budget->spent == NOTHING)
+        if (new_size >= LARGE_BLOCK && budget->spent == NOTHING) {
             take_instructions(budget, (lua_Integer)(new_size / BYTES_PER_CHARGE));
+            if (new_size >= HUGE_BLOCK)
+                look_at_clock(budget);
+        }
         budget->refused = false;
     }
     void *result = budget->alloc(budget->alloc_data, block, old_size, new_size);

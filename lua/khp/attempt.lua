@@ -107,6 +107,11 @@ function attempt.new(call, target, headers, settings, server_name)
   wires.on_message(self.conn, function(_, message, kind)
     push(self, "message", message, kind)
   end)
+  task.at_end(function() -- a policy's decision that was ended: nobody wants the connection
+    if not self.ended then
+      wires.close(self.conn, 1011, "")
+    end
+  end)
   return self
 end
 
@@ -487,17 +492,12 @@ local function run(self)
   return hand_over(self, opened, completed)
 end
 
---- The task that waited here is no more: nobody wants the connection.
-function methods:cancelled()
-  self.wires.close(self.conn, 1011, "")
-end
-
 --- Goes all the way. On failure nothing is left of the connection.
 ---@return khp.Connection?
 ---@return string? message, string? code, table? detail
 function methods:run()
   local opened, message, code, detail = run(self)
-  self.call.hooks.left = nil
+  self.call.hooks.left, self.ended = nil, true
   if not opened then
     self.wires.close(self.conn, 1011, "")
     self.wires.on_event(self.conn, {}, nil)

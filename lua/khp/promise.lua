@@ -47,6 +47,15 @@ function methods:reject(message, code, detail)
   return settle(self, nil, message, code, detail)
 end
 
+local function forget(self, place)
+  for i, one in ipairs(self.waiting or {}) do
+    if one == place then
+      table.remove(self.waiting, i)
+      return
+    end
+  end
+end
+
 --- The values, as soon as they are there. Any number of tasks may wait.
 ---@param timeout number? seconds; nil: as long as it takes
 ---@return any ... what resolve() was given; nil, message, code, detail after reject(), or ETIMEOUT
@@ -55,11 +64,16 @@ function methods:wait(timeout)
     error("wait: a time in seconds expected, not " .. tostring(timeout), 2)
   end
   if not self.values then
-    local place = {}
+    local place = {
+      cancelled = function(place)
+        forget(self, place)
+      end,
+    }
     task.check_waiting(2)
     self.waiting = self.waiting or {}
     self.waiting[#self.waiting + 1] = place
     task.wait(place, timeout)
+    forget(self, place)
   end
   local values = self.values
   if not values then
