@@ -320,7 +320,7 @@ function pattern.find(s, text, init, plain)
   init = start(s, init)
   if init > #s + 1 then
     return nil
-  elseif plain then
+  elseif plain or not find(text, "[%^%$%*%+%?%.%(%[%%%-]") then -- as there, a lonely ')' is no mistake here
     text = gsub(text, "%p", "%%%0")
   end
   local m = new_match(s)
