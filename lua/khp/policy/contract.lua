@@ -184,7 +184,7 @@ end
 
 -- More of it is for the machine to check.
 local function challenge(field, value)
-  if type(value) ~= "string" or not find(value, "^[^%c%s=,\"]+[^%c]*$") then
+  if type(value) ~= "string" or not (find(value, '^[^%c%s=,"]+$') or find(value, '^[^%c%s=,"]+ [^%c]+$')) then
     return expected(field, "a challenge, 'Basic realm=\"members\"',", value)
   end
   return value

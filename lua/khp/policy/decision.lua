@@ -28,7 +28,8 @@ local declarations = {
 
 -- Checked at the line of the policy that calls.
 local function check(name, given)
-  return options.check(declarations[name], given, 3)
+  local checked = options.check(declarations[name], given, 3)
+  return checked
 end
 
 ---@class khp.Accept
