@@ -288,12 +288,19 @@ function events.deadline(self, state)
   end
 end
 
-function events.closed(self, state, code, reason)
+-- Ends the handshake on our side: nobody decides any more. Returns whether it was going on.
+local function give_up(state)
+  local machine = state.machine
   if state.deciding then
     task.cancel(state.deciding)
+    state.deciding = nil
   end
-  if state.machine then
-    state.machine = nil
+  state.machine = nil
+  return machine ~= nil
+end
+
+function events.closed(self, state, code, reason)
+  if give_up(state) then
     finish(self, state, reason == "" and "closed with " .. code or reason, "ECLOSED")
   end
 end
@@ -447,10 +454,13 @@ function methods:close(timeout)
     self.listener = nil
   end
   for one in pairs(self.live) do
-    if one.khp ~= nil then
-      conn.close(one, 1001, "")
-    else
+    if one.state == "opening" then
       conn.abort(one)
+    else
+      if one.khp == nil then
+        give_up(conn.state(one))
+      end
+      conn.close(one, 1001, "")
     end
   end
   if next(self.live) and not self.closing and task.can_wait() then

@@ -497,6 +497,34 @@ describe("the server's driver", function()
       end)
     end)
 
+    it("closes with 1001 when the server does, and nobody decides any more [E8 E17]", function()
+      local decided, opened = false, false
+      serve {
+        on_open = function()
+          opened = true
+        end,
+        policy = {
+          extended = function()
+            khp.sleep(0.05)
+            decided = true
+          end,
+        },
+      }
+      local thinking, waiting = hand.khp_client(port), hand.khp_client(port)
+      thinking:binary(REQUEST)
+      thinking:write(thinking:bytes_of(0x89, ""))
+      thinking:frame() -- its request is there, too
+      khp.spawn(server.close, server, 1)
+      for _, peer in ipairs { thinking, waiting } do
+        assert.equal(1001, (peer:closed()))
+        peer:close(1001)
+        assert.equal("", peer:await_end())
+      end
+      khp.sleep(0.1)
+      assert.is_false(decided)
+      assert.is_false(opened)
+    end)
+
     it("closes in time whatever comes or does not come [E18]", function()
       serve { limits = { opening = 0.2, extended = 0.2, close = 0.2 } }
       for _, bytes in ipairs { "", "GET / HTTP/1.1\r\nX: " } do
