@@ -530,7 +530,9 @@ describe("reject", function()
   end)
 
   it("gives a length also where there is no body [H4]", function()
-    for status, length in pairs { [404] = "Content-Length: 0\r\n", [302] = "Content-Length: 0\r\n", [204] = false } do
+    for status, length in pairs {
+      [404] = "Content-Length: 0\r\n", [302] = "Content-Length: 0\r\n", [204] = false, [304] = false,
+    } do
       local machine = asked(opening())
       machine:reject(status)
       local _, bytes = machine:poll()
@@ -545,6 +547,8 @@ describe("reject", function()
     ["a line end in the reason"] = { 403, { reason = "a\rb" } },
     ["Connection"] = { 403, { headers = { Connection = "x" } } },
     ["Content-Length"] = { 403, { headers = { ["Content-Length"] = "1" } } },
+    ["Transfer-Encoding"] = { 403, { headers = { ["Transfer-Encoding"] = "chunked" } } },
+    ["Sec-WebSocket-Accept"] = { 403, { headers = { ["Sec-WebSocket-Accept"] = ACCEPT } } },
     ["a body that is no string"] = { 403, { body = {} } }, ["a body of a 204"] = { 204, { body = "x" } },
     ["an unknown field"] = { 403, { bdy = "x" } }, ["an answer that is no table"] = { 403, "x" },
   }
@@ -608,6 +612,12 @@ describe("the end of the stream", function()
       local events = drive.collect(machine)
       assert.equal("failed close", names(events))
       assert.equal("ECLOSED", events[1][3])
+      machine:finish()
+      machine:feed "more"
+      assert.same({}, drive.collect(machine))
+      if bytes == opening() then -- the answer comes too late
+        assert.same({ nil, "the opening is over", "ECLOSED" }, { machine:accept() })
+      end
     end
   end)
 
