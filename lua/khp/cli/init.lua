@@ -6,6 +6,7 @@ local cli = {}
 local commands = {
   { name = "check", what = "loads policies and runs their own tests" },
   { name = "limits", what = "lists every limit, with its default" },
+  { name = "serve", what = "serves an echo, under a policy or none" },
 }
 
 --- Exit statuses.
