@@ -73,10 +73,10 @@ end
 ---@param word string letters and digits only
 ---@return boolean
 function common.lists(list, word)
-  list = lower(list)
   if list == word then
     return true
   end
+  list = lower(list)
   local pattern = "^[ \t]*" .. word .. "[ \t]*$"
   for item in gmatch(list, "[^,]+") do
     if find(item, pattern) then
@@ -226,12 +226,13 @@ end
 ---@param settings { server: string|false, date: (fun(): string)|false }
 ---@param given any is there something of a policy's in the list, which may have either already?
 function common.add_server_and_date(list, settings, given)
-  local name, date = settings.server, settings.date
+  local n, name, date = #list, settings.server, settings.date
   if name and not (given and common.has_header(list, "server")) then
-    append(list, "Server", name)
+    list[n + 1], list[n + 2] = "Server", name
+    n = n + 2
   end
   if date and not (given and common.has_header(list, "date")) then
-    append(list, "Date", date())
+    list[n + 1], list[n + 2] = "Date", date()
   end
 end
 
