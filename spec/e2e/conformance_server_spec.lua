@@ -515,14 +515,15 @@ describe("the server's driver", function()
       thinking:write(thinking:bytes_of(0x89, ""))
       thinking:frame() -- its request is there, too
       khp.spawn(server.close, server, 1)
-      for _, peer in ipairs { thinking, waiting } do
-        assert.equal(1001, (peer:closed()))
-        peer:close(1001)
-        assert.equal("", peer:await_end())
-      end
+      assert.equal(1001, (waiting:closed()))
+      assert.equal(1001, (thinking:closed()))
       khp.sleep(0.1)
       assert.is_false(decided)
       assert.is_false(opened)
+      for _, peer in ipairs { thinking, waiting } do
+        peer:close(1001)
+        assert.equal("", peer:await_end())
+      end
     end)
 
     it("closes in time whatever comes or does not come [E18]", function()
