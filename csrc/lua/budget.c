@@ -26,6 +26,8 @@ enum {
     MOST_REFUSALS = 8,     /* each costs a full collection */
 };
 
+enum { DEEP = 200, DEEP_SHOWN = 10 }; /* levels of a traceback */
+
 /* What the to-be-closed variables of a coroutine have to themselves when it is ended. */
 enum { CLOSING_INSTRUCTIONS = 1000000, CLOSING_MEMORY = 1048576, CLOSING_TIME = 100000000 };
 
@@ -254,19 +256,48 @@ static int budget_guard(lua_State *L) {
     return 0;
 }
 
+/* Pushes where the coroutine is. Of a recursion without end, only the last levels: a traceback
+ * that looks for the first ones takes longer than the recursion. */
+static void push_traceback(lua_State *L, lua_State *co) {
+    lua_Debug at;
+    if (!lua_getstack(co, DEEP, &at)) {
+        luaL_traceback(L, co, NULL, 0);
+        return;
+    }
+    luaL_Buffer buffer;
+    luaL_buffinit(L, &buffer);
+    luaL_addstring(&buffer, "stack traceback:");
+    for (int level = 0; level < DEEP_SHOWN && lua_getstack(co, level, &at); level++) {
+        lua_getinfo(co, "Sl", &at);
+        lua_pushfstring(L, "\n\t%s:%d: in function <%s:%d>", at.short_src, at.currentline,
+                        at.short_src, at.linedefined);
+        luaL_addvalue(&buffer);
+    }
+    luaL_addstring(&buffer, "\n\t...\t(and so on)");
+    luaL_pushresult(&buffer);
+}
+
 /* Pushes false, the error as text, a traceback. */
 static int fail(lua_State *L, lua_State *co, const char *text) {
     lua_pushboolean(L, 0);
     lua_pushstring(L, text);
-    luaL_traceback(L, co, NULL, 0);
+    push_traceback(L, co);
     return 3;
 }
 
-static int fail_with_error(lua_State *L, lua_State *co) {
+/* What the auxiliary library throws for want of memory is a text like any other. */
+static bool is_memory_error(const struct lkhp_budget *budget, const char *text) {
+    return budget && budget->refusals > 0 && text && strcmp(text, "not enough memory") == 0;
+}
+
+static int fail_with_error(lua_State *L, lua_State *co, struct lkhp_budget *budget) {
     const char *text = NULL;
     if (lua_type(co, -1) == LUA_TSTRING || lua_type(co, -1) == LUA_TNUMBER)
         text = lua_tostring(co, -1);
-    if (!text) /* its metamethods are not called: they are the policy's */
+    if (is_memory_error(budget, text)) {
+        budget->spent = MEMORY;
+        text = explain(budget);
+    } else if (!text) /* its metamethods are not called: they are the policy's */
         text = lua_pushfstring(L, "(the error is a %s value)", luaL_typename(co, -1));
     return fail(L, co, text);
 }
@@ -294,7 +325,7 @@ static int budget_resume(lua_State *L) {
     if (budget && budget->spent != NOTHING)
         return fail(L, co, explain(budget));
     if (status != LUA_OK && status != LUA_YIELD)
-        return fail_with_error(L, co);
+        return fail_with_error(L, co, budget);
     if (!lua_checkstack(L, results + 1)) {
         lua_pop(co, results);
         return luaL_error(L, "too many results");

@@ -4,10 +4,11 @@
 
 local common = require "khp.opening.common"
 local http = require "khp.http"
+local options = require "khp.options"
 
 local contract = {}
 
-local concat, find, format = table.concat, string.find, string.format
+local concat, find, format, sort = table.concat, string.find, string.format, table.sort
 local getmetatable, ipairs, pairs, tostring, type = getmetatable, ipairs, pairs, tostring, type
 local show = common.show
 
@@ -231,6 +232,19 @@ local fields = {
   reject = { headers = headers, body = body, reason = text },
 }
 
+local function unknown(action, name, known)
+  local near = type(name) == "string" and options.nearest(name, known)
+  if near then
+    return nil, format("%s: no field %s, did you mean '%s'?", action, shown(name), near)
+  end
+  local names = {}
+  for one in pairs(known) do
+    names[#names + 1] = one
+  end
+  sort(names)
+  return nil, format("%s: no field %s; known: %s", action, shown(name), concat(names, ", "))
+end
+
 --- Checks a decision, all of it.
 ---@param decided khp.Decision
 ---@param request table the real one, not the policy's copy
@@ -240,8 +254,10 @@ local fields = {
 function contract.check(decided, request, bounds)
   local action, given = decided.action, decided.answer
   local checks = fields[action]
-  if not checks or type(given) ~= "table" then
+  if not checks then
     return nil, "accept, challenge, redirect or reject expected, got something made of one"
+  elseif type(given) ~= "table" then
+    return expected(action, "a table of fields", given)
   end
   local subject, problem = subjects[action](decided.subject)
   if not subject then
@@ -249,11 +265,13 @@ function contract.check(decided, request, bounds)
   end
   local checked = {}
   for name, value in pairs(given) do
-    if checks[name] then
-      checked[name], problem = checks[name](action .. "." .. name, value, bounds, request)
-      if checked[name] == nil then
-        return nil, problem
-      end
+    local check = checks[name]
+    if not check then
+      return unknown(action, name, checks)
+    end
+    checked[name], problem = check(action .. "." .. name, value, bounds, request)
+    if checked[name] == nil then
+      return nil, problem
     end
   end
   return setmetatable({ action = action, subject = action ~= "accept" and subject or nil, answer = checked },
