@@ -254,7 +254,7 @@ local function open_websocket(self)
   return nil, a, b, c
 end
 
--- From bytes to messages: what arrived behind the head of the 101 is the first of them.
+-- From bytes to messages. Returns the bytes that arrived behind the head of the 101: the first of them.
 local function upgrade(self, rest)
   local parts, others = { rest }, {}
   for i = 1, #self do
@@ -266,14 +266,16 @@ local function upgrade(self, rest)
       others[#others + 1] = event
     end
   end
+  for i, event in ipairs(others) do
+    self[i] = event
+  end
   self.wires.upgrade(self.conn, "client")
-  self.wires.stepwise(self.conn) -- what follows the 101 is the application's, under other limits
-  local bytes = table.concat(parts)
+  return table.concat(parts)
+end
+
+local function feed(self, bytes)
   if bytes ~= "" then
     self.wires.feed(self.conn, bytes)
-  end
-  for _, event in ipairs(others) do
-    self[#self + 1] = event
   end
 end
 
@@ -464,7 +466,6 @@ local function hand_over(self, opened, completed)
     response = opened.response,
     data = type(self.call.session.data) == "table" and self.call.session.data or nil,
   }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
-  return self.conn
 end
 
 local function run(self)
@@ -481,15 +482,21 @@ local function run(self)
     return nil, "the server does not speak x-kaazing-handshake", "EHANDSHAKE",
       { status = 101, headers = opened.response.headers, permanent = true }
   end
-  upgrade(self, opened.rest)
-  local completed = opened
-  if opened.khp then
-    completed, message, code, detail = extended_handshake(self, opened)
-    if not completed then
-      return nil, message, code, detail
-    end
+  local bytes = upgrade(self, opened.rest)
+  if not opened.khp then
+    hand_over(self, opened, opened)
+    feed(self, bytes) -- the application's already, under its limits
+    return self.conn
   end
-  return hand_over(self, opened, completed)
+  self.wires.stepwise(self.conn) -- what follows the response that completes is the application's as well
+  feed(self, bytes)
+  local completed
+  completed, message, code, detail = extended_handshake(self, opened)
+  if not completed then
+    return nil, message, code, detail
+  end
+  hand_over(self, opened, completed)
+  return self.conn
 end
 
 --- Goes all the way. On failure nothing is left of the connection.

@@ -410,6 +410,25 @@ describe("the client's driver", function()
     conn:close()
   end)
 
+  it("holds what comes behind the handshake to the application's limits, not to the handshake's [E17 H11]", function()
+    local big = ("x"):rep(100000)
+    local url = serve(function(peer, n)
+      local request = peer:http()
+      if n == 1 then
+        peer:write(hand.switch(request, "", false) .. peer:bytes_of(0x82, big))
+      else
+        peer:write(hand.switch(request))
+        peer:extended()
+        peer:write(peer:bytes_of(0x82, hand.COMPLETED) .. peer:bytes_of(0x82, big))
+      end
+    end)
+    for _ = 1, 2 do
+      local conn = assert(khp.connect(url, { limits = { extended_message = 1000 } }))
+      assert.equal(#big, #assert(conn:receive(5)))
+      conn:close()
+    end
+  end)
+
   it("sends the body of its request when it is told to go on [S100 H8]", function()
     local request, body
     local policy = {
