@@ -128,12 +128,13 @@ local function conclude(self, state, decided, wrong)
   if wrong or unlawful then
     complain(state, wrong or unlawful)
   end
-  pump(self, state)
 end
 
--- What becomes of a decision once the policy's function has ended, of itself or not.
+-- What becomes of a decision once the policy's function has ended, of itself or not. Where that took a while, nobody
+-- waits for what the machine will say.
 local function decider(self, state)
   return function(ok, decided, more)
+    local waited = state.deciding ~= nil
     state.deciding = nil
     if state.machine == nil or self.state == "closed" then
       return
@@ -141,6 +142,9 @@ local function decider(self, state)
       decided, more = decision.reject(500), more and decided .. "\n" .. more or decided
     end
     conclude(self, state, decided, more)
+    if waited then
+      pump(self, state)
+    end
   end
 end
 
