@@ -45,9 +45,10 @@ local CORS = {
   "Access-Control-Allow-Methods", "Vary",
 }
 
---- Adds the headers for the page's browser to an answer, as far as the policy does not give them itself.
----@param decided khp.Decision checked, so its headers are a flat list
+--- The answer with the headers for the page's browser, as far as the policy does not give them itself.
+---@param decided khp.Decision checked, so its headers are a flat list; it stays as it is
 ---@param cors table<string, string|string[]>
+---@return khp.Decision
 function reception.tell(decided, cors)
   local list, headers = {}, decided.answer.headers or {}
   for i = 1, #headers do
@@ -59,7 +60,12 @@ function reception.tell(decided, cors)
       list[#list + 1], list[#list + 2] = name, value
     end
   end
-  decided.answer.headers = list
+  local answer = {}
+  for name, value in pairs(decided.answer) do
+    answer[name] = value
+  end
+  answer.headers = list
+  return decision.new(decided.action, decided.subject, answer)
 end
 
 return reception

@@ -122,7 +122,7 @@ end
 
 local function conclude(self, state, decided, wrong)
   if state.cors and state.step == "opening" then
-    reception.tell(decided, state.cors)
+    decided = reception.tell(decided, state.cors)
   end
   local unlawful = answer.carry_out(state.machine, decided)
   if wrong or unlawful then

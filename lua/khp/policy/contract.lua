@@ -3,13 +3,14 @@
 -- message names the field and what was expected. This file must not know who asks, nor what is done with the answer.
 
 local common = require "khp.opening.common"
+local decision = require "khp.policy.decision"
 local http = require "khp.http"
 local options = require "khp.options"
 
 local contract = {}
 
 local concat, find, format, sort = table.concat, string.find, string.format, table.sort
-local getmetatable, ipairs, pairs, tostring, type = getmetatable, ipairs, pairs, tostring, type
+local ipairs, pairs, tostring, type = ipairs, pairs, tostring, type
 local show = common.show
 
 ---@class khp.PolicyRequest
@@ -274,8 +275,7 @@ function contract.check(decided, request, bounds)
       return nil, problem
     end
   end
-  return setmetatable({ action = action, subject = action ~= "accept" and subject or nil, answer = checked },
-    getmetatable(decided))
+  return decision.new(action, action ~= "accept" and subject or nil, checked)
 end
 
 return contract

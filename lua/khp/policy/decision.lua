@@ -12,9 +12,16 @@ local mt = { __name = "khp.decision" }
 ---@field subject any the challenge, the location or the status
 ---@field answer table what the machine's method takes besides
 
-local function make(action, subject, answer)
+--- Makes one of its parts.
+---@param action "accept"|"challenge"|"redirect"|"reject"
+---@param subject any
+---@param answer table
+---@return khp.Decision
+function decision.new(action, subject, answer)
   return setmetatable({ action = action, subject = subject, answer = answer }, mt)
 end
+
+local make = decision.new
 
 ---@class khp.Accept
 ---@field protocol string? one of those the client asked for
