@@ -120,7 +120,7 @@ local function complain(state, message)
   log.error("%s: %s: %s", name, state.step, log.lines(message))
 end
 
-local function conclude(self, state, decided, wrong)
+local function conclude(state, decided, wrong)
   if state.cors and state.step == "opening" then
     decided = reception.tell(decided, state.cors)
   end
@@ -141,7 +141,7 @@ local function decider(self, state)
     elseif not ok then
       decided, more = decision.reject(500), more and decided .. "\n" .. more or decided
     end
-    conclude(self, state, decided, more)
+    conclude(state, decided, more)
     if waited then
       pump(self, state)
     end
@@ -163,14 +163,14 @@ local function on_request(self, state, request, attempt)
   if state.server.selective and state.step == "opening" then
     local refused = reception.admit(state, request)
     if refused then
-      return conclude(self, state, refused)
+      return conclude(state, refused)
     end
   end
   local decide = state.functions[state.step]
   if decide then
     ask(self, state, decide, request, attempt)
   else
-    conclude(self, state, answer.complete(state.step, nil, request, state.server.protocols))
+    conclude(state, answer.complete(state.step, nil, request, state.server.protocols))
   end
 end
 
