@@ -271,7 +271,7 @@ static void on_read(void *owner, uint8_t *bytes, size_t n) {
     conn->heard = khp_net_loop_now(conn->loop);
     if (conn->state == KHP_CONN_RAW)
         conn->handler->bytes(conn->owner, bytes, n);
-    else
+    else if (!conn->holding) /* or the peer is gone, and the next message is not asked for */
         read_frames(conn, bytes, n);
 }
 

@@ -278,6 +278,8 @@ void khp_net_stream_read_on(struct khp_net_stream *stream, uint8_t *bytes, size_
 
 void khp_net_stream_read_rest(struct khp_net_stream *stream) {
     uint8_t *bytes = malloc(KHP_NET_SCRATCH); /* the scratch is for what TLS makes of them */
+    if (stream->tls != NULL)
+        khp_net_stream_take_in(stream, NULL, 0); /* what a pause has kept */
     while (bytes != NULL && wants_bytes(stream) && read_once(stream, bytes, KHP_NET_SCRATCH) > 0)
         continue;
     free(bytes);

@@ -497,6 +497,25 @@ static void a_peer_that_goes_while_paused_is_noticed_on_resume(void **state) {
     assert_int_equal(a.why.sys, 0);
 }
 
+/* poll() tells of a peer that has left a unix socket whether it is asked for reading or not. */
+static void nothing_is_lost_when_a_peer_goes_while_paused(void **state) {
+    (void)state;
+    for (size_t t = 0; t < sizeof transports / sizeof *transports; t++) {
+        struct actor a = {0};
+        open_over(transports[t], &a);
+        khp_net_stream_pause(a.stream);
+        settle();
+        tell(&a, "last words");
+        (void)close(a.peer);
+        settle();
+        if (a.seen[ENDED] == 0)
+            khp_net_stream_resume(a.stream);
+        UNTIL(a.seen[ENDED] == 1);
+        assert_int_equal(a.size, 10);
+        assert_int_equal(a.why.sys, 0);
+    }
+}
+
 /* ---- we go ---- */
 
 static void abort_now(struct actor *a) {
@@ -959,6 +978,7 @@ int main(void) {
         BOTH(bytes_are_heard_though_writing_failed),
         BOTH(the_peers_half_close_ends_it_in_order),
         BOTH(a_peer_that_goes_while_paused_is_noticed_on_resume),
+        BOTH(nothing_is_lost_when_a_peer_goes_while_paused),
         BOTH(abort_works_in_every_callback),
         BOTH(shutdown_works_in_every_callback),
         BOTH(no_read_comes_after_abort),
