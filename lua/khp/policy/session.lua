@@ -20,6 +20,7 @@ local session = {}
 ---@field now number seconds since 1970
 ---@field sequence integer the number of this connection at its server, from 1
 ---@field env table<string, string> the environment's variables, by name
+---@field captures string[]? server: what the route's pattern captured
 local methods = {}
 
 local lazy = {}
