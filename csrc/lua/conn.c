@@ -407,7 +407,7 @@ static int conn_resume(lua_State *L) {
 
 /* queued(conn) → bytes sent and not yet taken by the system */
 static int conn_queued(lua_State *L) {
-    lua_pushnumber(L, (lua_Number)khp_conn_queued(&check(L)->conn));
+    lua_pushinteger(L, (lua_Integer)khp_conn_queued(&check(L)->conn));
     return 1;
 }
 

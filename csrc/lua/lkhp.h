@@ -20,6 +20,7 @@ struct lkhp_loop {
     struct khp_net_loop *net; /* NULL once finalised: nobody enters Lua any more */
     lua_State *L;             /* events run on the state that turns the loop */
     struct khp_conn_shared shared;
+    lua_Hook hook;  /* of L when the step began */
     unsigned alive; /* connections, listeners and running timers held in the registry */
 };
 

@@ -3,6 +3,7 @@
  */
 #include "lua/lkhp.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +12,9 @@ static const char loop_key = 0;     /* registry: address → the loop's userdata
 static const char reporter_key = 0; /* registry: address → function(error text, kind) */
 
 enum { REPORT_STACK = 10 };
+
+/* A wait without end comes back to the interpreter so often, which may have a signal to heed. */
+#define HEED_SECONDS 0.5
 
 /* ---- entering Lua ---- */
 
@@ -40,16 +44,28 @@ bool lkhp_enter(struct lkhp_loop *loop, lua_CFunction f, void *event) {
     lua_State *L = loop->L;
     if (!loop->net || !lua_checkstack(L, REPORT_STACK))
         return false;
+    /*
+     * A hook that was not there when the step began is a signal handler's, as lua.c sets one for
+     * Ctrl-C: it is meant for who turns the loop, not for this event.
+     */
+    lua_Hook hook = lua_gethook(L);
+    int mask = lua_gethookmask(L), count = lua_gethookcount(L);
+    bool interrupted = hook != loop->hook && hook != NULL;
+    if (interrupted)
+        lua_sethook(L, loop->hook, 0, 0);
     lua_pushcfunction(L, traceback);
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, event);
-    if (lua_pcall(L, 1, 0, -3) == LUA_OK) {
+    bool good = lua_pcall(L, 1, 0, -3) == LUA_OK;
+    if (good) {
         lua_pop(L, 1);
-        return true;
+    } else {
+        lua_remove(L, -2);
+        report(L);
     }
-    lua_remove(L, -2);
-    report(L);
-    return false;
+    if (interrupted)
+        lua_sethook(L, hook, mask, count);
+    return good;
 }
 
 lua_State *lkhp_borrow(struct lkhp_loop *loop, lua_State *L) {
@@ -140,11 +156,13 @@ struct lkhp_loop *lkhp_loop(lua_State *L) {
 
 /* ---- functions ---- */
 
-/* step([seconds]): true, or false from inside a callback. nil waits as long as it takes. */
+/* step([seconds]): true, or false from inside a callback. nil waits for something to happen, but
+ * not for ever. */
 static int loop_step(lua_State *L) {
     struct lkhp_loop *loop = lkhp_loop(L);
-    lua_Number seconds = luaL_optnumber(L, 1, -1);
+    lua_Number seconds = luaL_optnumber(L, 1, HEED_SECONDS);
     lua_State *before = lkhp_borrow(loop, L);
+    loop->hook = lua_gethook(L);
     bool stepped = khp_net_loop_step(loop->net, seconds);
     loop->L = before;
     lua_pushboolean(L, stepped);
@@ -172,6 +190,20 @@ static int loop_timeout(lua_State *L) {
         return 0;
     lua_pushnumber(L, timeout);
     return 1;
+}
+
+/*
+ * waker() → two light userdata, f and data: from any thread, ((void (*)(void *))f)(data) makes a
+ * step that waits return, as long as this state is not closed.
+ */
+static int loop_waker(lua_State *L) {
+    void (*wake)(struct khp_net_loop *) = khp_net_loop_wake;
+    void *pointer;
+    static_assert(sizeof pointer == sizeof wake, "POSIX: a function fits into a void *");
+    memcpy(&pointer, &wake, sizeof pointer);
+    lua_pushlightuserdata(L, pointer);
+    lua_pushlightuserdata(L, lkhp_loop(L)->net);
+    return 2;
 }
 
 static int loop_wake(lua_State *L) {
@@ -215,17 +247,11 @@ static int loop_report(lua_State *L) {
 }
 
 int lkhp_open_loop(lua_State *L) {
-    static const luaL_Reg functions[] = {{"step", loop_step},
-                                         {"entered", loop_entered},
-                                         {"fd", loop_fd},
-                                         {"timeout", loop_timeout},
-                                         {"wake", loop_wake},
-                                         {"now", loop_now},
-                                         {"clock", loop_clock},
-                                         {"alive", loop_alive},
-                                         {"backend", loop_backend},
-                                         {"report", loop_report},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"step", loop_step},       {"entered", loop_entered}, {"fd", loop_fd},
+        {"timeout", loop_timeout}, {"wake", loop_wake},       {"waker", loop_waker},
+        {"now", loop_now},         {"clock", loop_clock},     {"alive", loop_alive},
+        {"backend", loop_backend}, {"report", loop_report},   {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -155,19 +155,26 @@ end
 
 -- Turns a machine that works on the stream's bytes until it has something to say: its next event.
 local function drive(self, machine, stage)
+  local why, net
   while true do
     local what, a, b, c = machine:poll()
     if what == "send" then
       trace(self, "send", stage, a)
+      self.head = a
       self.wires.write(self.conn, a)
+    elseif what == "failed" and why then
+      return what, a .. ": " .. why, net == "ETLS" and net or b, c
     elseif what then
       return what, a, b, c
     else
-      local name, bytes = next_event(self, machine:deadline())
+      local name, bytes, reason, _, by, code = next_event(self, machine:deadline())
       if name == "bytes" then
         trace(self, "receive", stage, bytes)
         machine:feed(bytes)
       elseif name == "closed" then
+        if by ~= "peer" then -- a reset, TLS: more than that the stream is over
+          why, net = reason, code
+        end
         machine:finish()
       elseif name == "deadline" then
         machine:tick(self.wires.now())
@@ -465,7 +472,7 @@ local function hand_over(self, opened, completed)
     extensions = connection.extensions(opened.extensions, opened.khp and completed.extensions or nil),
     response = opened.response,
     data = type(self.call.session.data) == "table" and self.call.session.data or nil,
-  }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, nil, nil, early)
+  }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, self.head, nil, early)
 end
 
 local function run(self)
@@ -503,12 +510,15 @@ end
 ---@return khp.Connection?
 ---@return string? message, string? code, table? detail
 function methods:run()
-  local opened, message, code, detail = run(self)
+  local ok, opened, message, code, detail = pcall(run, self)
   self.call.hooks.left, self.ended = nil, true
-  if not opened then
+  if not ok or not opened then
     self.wires.close(self.conn, 1011, "")
     self.wires.on_event(self.conn, {}, nil)
     self.wires.on_message(self.conn, function() end)
+  end
+  if not ok then -- the caller's own function, `trace`
+    error(opened, 0)
   end
   return opened, message, code, detail
 end

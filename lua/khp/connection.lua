@@ -28,6 +28,7 @@ local connection = {}
 ---@field peer table { host =, port = }, or { path = } of a unix socket
 ---@field state "connecting"|"opening"|"open"|"closing"|"closed"
 ---@field closed khp.Closed? nil until it has ended
+---@field captures string[]? server: what the route's pattern captured
 ---@field data table what policies and applications keep with the connection
 
 ---@class khp.Handlers  an application's callbacks, all optional
@@ -47,8 +48,7 @@ local INBOX_BYTES, INBOX_MESSAGES = 1024 * 1024, 1024
 
 local function enqueue(self, message, kind)
   local state = conn.state(self)
-  if state.waiter then
-    task.wake(state, message, kind)
+  if state.waiter and task.wake(state, message, kind) then
     return
   end
   local last = (state.last or 0) + 1
@@ -85,9 +85,9 @@ local events = {}
 
 function events.closed(self, state, code, reason, clean, by)
   conn.fields(self).closed = { code = code, reason = reason, clean = clean, by = by }
-  local on_close = state.handlers.on_close
-  if on_close then
-    on_close(self, code, reason)
+  if not clean and log.enabled "info" then
+    local peer = self.peer or {}
+    log.info("%s: ended with %d by %s: %s", peer.host or peer.path or "?", code, by, log.quote(reason))
   end
   task.wake(state, nil, "closed")
   if state.draining then
@@ -100,6 +100,10 @@ function events.closed(self, state, code, reason, clean, by)
   end
   if state.ending then
     task.wake(state.ending)
+  end
+  local on_close = state.handlers.on_close -- the last, for it may throw
+  if on_close then
+    on_close(self, code, reason)
   end
 end
 
@@ -258,6 +262,7 @@ end
 ---@return number? seconds of the round trip
 ---@return string? message, string? code, table? detail
 function methods.ping(self, timeout)
+  task.check_waiting(2)
   local state = conn.state(self)
   local pings = state.pings or {}
   state.pings = pings
@@ -307,6 +312,11 @@ end
 ---@param reason string? UTF-8, at most 123 bytes
 ---@return true
 function methods.close(self, code, reason)
+  if code ~= nil and type(code) ~= "number" then
+    error("close: a code expected, not " .. type(code), 2)
+  elseif reason ~= nil and type(reason) ~= "string" then
+    error("close: a reason expected, not " .. type(reason), 2)
+  end
   conn.close(self, code or 1000, reason or "")
   local state = conn.state(self)
   if not self.closed and not (state.ending and state.ending.waiter) and task.can_wait() then

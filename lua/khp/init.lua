@@ -45,14 +45,19 @@ khp.timeout = loop.timeout
 ---@type fun()
 khp.wake = loop.wake
 
+--- For C hosts with threads: two light userdata, a function `void (*)(void *)` and its argument. Calling it from any
+--- thread makes a waiting step() return, as long as this Lua state is open.
+---@type fun(): lightuserdata, lightuserdata
+khp.waker = loop.waker
+
 --- "libuv", or "poll" where libwebsockets' plugin for libuv is missing.
 ---@type fun(): string
 khp.backend = loop.backend
 
 local stopped = false
 
---- Does what is ready. 0 never waits, a number waits at most so many seconds for something to do, nil waits as long
---- as it takes.
+--- Does what is ready. 0 never waits, a number waits at most so many seconds for something to do, nil waits for it,
+--- but no longer than half a second, so that the interpreter can heed an interrupt.
 ---@param seconds number?
 function khp.step(seconds)
   if seconds ~= nil and type(seconds) ~= "number" then
@@ -64,6 +69,9 @@ end
 
 --- Turns the loop until stop() is called, or until no connection, server or timer is left.
 function khp.run()
+  if loop.entered() then
+    error("khp.run inside a callback or task: the loop is turning already", 2)
+  end
   stopped = false
   while not stopped and loop.alive() > 0 do
     khp.step()

@@ -453,6 +453,9 @@ end
 --- ends the rest after the timeout.
 ---@param timeout number? seconds; default 5
 function methods:close(timeout)
+  if timeout ~= nil and type(timeout) ~= "number" then
+    error("close: a timeout in seconds expected, not " .. type(timeout), 2)
+  end
   if self.listener then
     core.listener.close(self.listener)
     self.listener = nil

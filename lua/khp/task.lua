@@ -266,6 +266,14 @@ local function turn(place)
   return unpack(result, 1, result.n)
 end
 
+-- Somebody else's coroutine.resume() is not what was awaited.
+local function awaited(place, co, ...)
+  if place.waiter == co then
+    return awaited(place, co, coroutine.yield())
+  end
+  return ...
+end
+
 --- Waits until somebody wakes this place, and returns what it was woken with; nil, "timeout" when the time is up.
 ---@param place khp.Place
 ---@param seconds number? nil: as long as it takes
@@ -287,7 +295,7 @@ function task.wait(place, seconds)
     return turn(place)
   end
   tasks[co] = place
-  return coroutine.yield()
+  return awaited(place, co, coroutine.yield())
 end
 
 --- Wakes who waits at this place, with these values. Nobody there: nothing happens.
@@ -303,6 +311,9 @@ function task.wake(place, ...)
   if place.timer then
     place.timer:cancel()
     place.timer = nil
+  end
+  if co ~= true and coroutine.status(co) ~= "suspended" then -- closed by somebody else
+    return false
   end
   if co == true then
     results[place] = pack(...)
