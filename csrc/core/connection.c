@@ -136,10 +136,23 @@ static struct khp_conn *conn_of_keepalive(struct khp_net_timer *timer) {
     return (struct khp_conn *)(void *)((char *)timer - offsetof(struct khp_conn, keepalive));
 }
 
+/* Has the peer taken nothing of what is queued for as long as it may be silent? It may still talk. */
+static bool is_stalled(struct khp_conn *conn) {
+    uint64_t now = khp_net_loop_now(conn->loop);
+    uint64_t queued = khp_net_stream_queued(conn->stream);
+    if (queued == 0 || conn->taken != conn->sent - queued) {
+        conn->taken = conn->sent - queued;
+        conn->moved = now;
+    }
+    return now - conn->moved >= conn->settings->ping_ms + conn->settings->pong_ms;
+}
+
 static void keepalive_open(struct khp_conn *conn) {
     const struct khp_conn_settings *settings = conn->settings;
     uint64_t silence = khp_net_loop_now(conn->loop) - conn->heard;
-    if (conn->paused) { /* silence is our own doing */
+    if (is_stalled(conn)) {
+        fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "the peer does not read");
+    } else if (conn->paused) { /* silence is our own doing */
         khp_net_timer_start(conn->loop, &conn->keepalive, settings->ping_ms);
     } else if (conn->pinged && silence >= settings->pong_ms) {
         fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "no pong in time");
@@ -448,8 +461,10 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
     if (n >= LARGE && !header.masked) {
         uint8_t head[KHP_WS_HEADER_MAX];
         size_t size = khp_ws_header_encode(head, &header);
-        bool written = khp_net_stream_write_large(conn->stream, head, size, bytes, n);
-        return written ? KHP_CONN_SENT : KHP_CONN_NO_MEMORY;
+        if (!khp_net_stream_write_large(conn->stream, head, size, bytes, n))
+            return KHP_CONN_NO_MEMORY;
+        conn->sent += size + n;
+        return KHP_CONN_SENT;
     }
     if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
         return KHP_CONN_NO_MEMORY;
@@ -462,6 +477,7 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
     else if (n)
         memcpy(out + size, bytes, n);
     khp_net_stream_commit(conn->stream, size + n);
+    conn->sent += size + n;
     return KHP_CONN_SENT;
 }
 

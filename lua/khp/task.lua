@@ -250,6 +250,19 @@ function task.can_wait()
   return (co and tasks[co] or (main or not co) and not loop.entered()) and true or false
 end
 
+-- Whoever has closed a coroutine from outside has taken it away from its place.
+local function is_waiting(co)
+  return co == true or coroutine.status(co) == "suspended"
+end
+
+local function clear(place)
+  place.waiter = nil
+  if place.timer then
+    place.timer:cancel()
+    place.timer = nil
+  end
+end
+
 local function expire(place)
   return function()
     place.timer = nil
@@ -283,9 +296,10 @@ function task.wait(place, seconds)
   if seconds ~= nil and (type(seconds) ~= "number" or seconds ~= seconds) then
     error("a time in seconds expected, not " .. tostring(seconds), 3)
   end
-  if place.waiter then
+  if place.waiter and is_waiting(place.waiter) then
     error("somebody is waiting for this already", 3)
   end
+  clear(place)
   place.waiter = co
   if seconds then
     local bound = bounds[co]
@@ -307,12 +321,8 @@ function task.wake(place, ...)
   if not co then
     return false
   end
-  place.waiter = nil
-  if place.timer then
-    place.timer:cancel()
-    place.timer = nil
-  end
-  if co ~= true and coroutine.status(co) ~= "suspended" then -- closed by somebody else
+  clear(place)
+  if not is_waiting(co) then
     return false
   end
   if co == true then
@@ -333,11 +343,7 @@ function task.cancel(which)
   if type(place) ~= "table" then
     return
   end
-  place.waiter = nil
-  if place.timer then
-    place.timer:cancel()
-    place.timer = nil
-  end
+  clear(place)
   tasks[co] = nil
   if bound then
     finish(bound, true)
