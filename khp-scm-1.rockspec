@@ -35,7 +35,6 @@ external_dependencies = {
   LIBUV = { header = "uv.h", library = "uv" },
   OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
   LIBCRYPTO = { header = "openssl/evp.h", library = "crypto" },
-  ZLIB = { header = "zlib.h", library = "z" },
 }
 
 -- The lists of files are written by `make rockspec`.
@@ -99,7 +98,7 @@ build = {
       libdirs = {
         "$(LIBWEBSOCKETS_LIBDIR)", "$(LIBUV_LIBDIR)", "$(OPENSSL_LIBDIR)", "$(LIBCRYPTO_LIBDIR)", "$(ZLIB_LIBDIR)",
       },
-      libraries = { "websockets", "uv", "ssl", "crypto", "z" },
+      libraries = { "websockets", "uv", "ssl", "crypto" },
     },
     -- Lua
     ["khp"] = "lua/khp/init.lua",

@@ -22,7 +22,7 @@ local server, message = khp.listen {
     local seconds = pace(conn)
     for text, kind in conn:each() do
       khp.sleep(seconds)
-      conn:send(text, kind)
+      assert(conn:send(text, kind))
     end
   end,
 }

@@ -350,6 +350,11 @@ end
 function server.listen(given)
   local checked = options.check(declaration, given, 2)
   local bounds = limits.resolve(checked.limits, 2)
+  local places = (checked.host or checked.port) and 1 or 0
+  places = places + (checked.path and 1 or 0) + (checked.fd and 1 or 0)
+  if places > 1 then
+    error("khp.listen: one of 'host' and 'port', 'path', or 'fd', not several", 2)
+  end
   local around = world.new()
   local owner = setmetatable({
     limits = bounds,

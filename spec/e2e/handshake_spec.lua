@@ -335,3 +335,13 @@ describe("mistakes of the caller", function()
     server:close()
   end)
 end)
+
+describe("a server's place", function()
+  it("is one, not several", function()
+    for _, options in ipairs { { port = 0, path = "/tmp/x" }, { host = "::1", fd = 5 }, { path = "/tmp/x", fd = 5 } } do
+      local ok, message = pcall(khp.listen, options)
+      assert.is_false(ok)
+      assert.truthy(message:match "one of 'host' and 'port', 'path', or 'fd'")
+    end
+  end)
+end)
