@@ -102,13 +102,15 @@ static void *bounded_alloc(void *data, void *block, size_t old_size, size_t new_
             budget->denied--;
             return NULL;
         }
+        if (budget->spent != NOTHING && new_size >= LARGE_BLOCK)
+            return NULL; /* ends what goes on in C */
         if (new_size - held > budget->memory) {
             if (budget->refused || ++budget->refusals > MOST_REFUSALS)
                 spend(budget, MEMORY);
             budget->refused = true;
             return NULL;
         }
-        if (new_size >= LARGE_BLOCK && budget->spent == NOTHING) {
+        if (new_size >= LARGE_BLOCK) {
             take_instructions(budget, (lua_Integer)(new_size / BYTES_PER_CHARGE));
             if (new_size >= HUGE_BLOCK)
                 look_at_clock(budget);

@@ -124,6 +124,21 @@ describe("from a policy file", function()
     end)
   end)
 
+  it("crypt() takes no hash that takes longer than there is time", function()
+    if not require("khp.crypto").crypt then
+      pending "khp was built without crypt(3)"
+      return
+    end
+    for _, hash in ipairs {
+      "$2y$31$7DNuihQfLxYWVONQrCOIl.", "$6$rounds=999999999$saltstring", "$5$rounds=10000000$x", "$y$jFT$abcdefgh",
+      "$7$x", "$sha1$40000000$jtNX3nZ2$", "ab",
+    } do
+      fails(("require('khp.crypto').crypt('x', %q)"):format(hash), "crypt: a policy has no time for such a hash: ")
+    end
+    fails("require('khp.auth.htpasswd').parse('joe:$2y$31$7DNuihQfLxYWVONQrCOIl.'):verify('joe', 'x')", "has no time")
+    assert.matches("^%$6%$rounds=1000%$salt%$", run "return require('khp.crypto').crypt('x', '$6$rounds=1000$salt')")
+  end)
+
   it("xpcall runs its handler when the stack is unwound", function()
     assert.same({ false, "handled p.lua:1: oops", true, 1, 2 }, run [[
       local a = { xpcall(error, function(m) return "handled " .. m end, "p.lua:1: oops") }
@@ -162,6 +177,9 @@ describe("from a policy file", function()
       ["table.remove from the middle"] = sparse .. "table.remove(t, 1)",
       ["table.unpack"] = "while true do table.unpack({}, 1, 900000) end",
       ["table.sort"] = "local t = {} for i = 1, 200000 do t[i] = i % 7 end while true do table.sort(t) end",
+      ["messages whose headers are one"] =
+        "require('khp.http').parse_request('GET / HTTP/1.1\\r\\n' .. ('A: ' .. ('x'):rep(200) .. '\\r\\n'):rep(60000)"
+        .. " .. '\\r\\n', { head = 2^29, fields = 65536, line = 2^29 })",
       ["strings of many megabytes"] = "while true do local s = ('x'):rep(20000000) end",
       ["comparisons of such strings"] =
         "local a, b = ('x'):rep(9000000), ('x'):rep(9000000) .. 'y' while true do local _ = a < b end",

@@ -50,10 +50,38 @@ local function read_only(name, content)
   })
 end
 
+-- What crypt(3) may be asked for: hashes that take some tenths of a second at most. It cannot be interrupted, and the
+-- hash says itself how long it takes.
+local function is_affordable(hash)
+  local kind, first = hash:match "^%$([%w-]+)%$([^$]*)"
+  if kind and kind:find "^2[abxy]$" then
+    return (tonumber(first) or 99) <= 13
+  elseif kind == "5" or kind == "6" then
+    return tonumber(first:match "^rounds=(%d+)$" or 5000) <= 500000
+  end
+  return kind == "1" or kind == "y" and first:find "^j[789AB]5?T$" ~= nil
+end
+
+local function affordable(crypt)
+  return crypt and function(password, hash)
+    if type(hash) ~= "string" or not is_affordable(hash) then
+      error("crypt: a policy has no time for such a hash: " .. tostring(hash):sub(1, 20), 0)
+    end
+    core.budget.charge(1)
+    return crypt(password, hash)
+  end
+end
+
 -- Password files of the policy's folder and of no other.
 local function password_files(folder)
+  local crypt = affordable(require("khp.crypto").crypt) or false
+  local function with_crypt(given)
+    return given and given.crypt ~= nil and given or { crypt = crypt }
+  end
   return {
-    parse = htpasswd.parse,
+    parse = function(text, given)
+      return htpasswd.parse(text, with_crypt(given))
+    end,
     load = function(path, given)
       local outside = type(path) ~= "string" or path:find("^[/\\]") or path:find("%z") or path:find "^%a:"
       for part in (outside and "" or path):gmatch "[^/\\]+" do
@@ -62,7 +90,7 @@ local function password_files(folder)
       if outside or not folder then
         error("htpasswd.load: a policy may not read '" .. tostring(path) .. "'", 2)
       end
-      return htpasswd.load(folder .. "/" .. path, given)
+      return htpasswd.load(folder .. "/" .. path, with_crypt(given))
     end,
   }
 end
@@ -120,7 +148,7 @@ local function own_khp(name)
   })
 end
 
--- Random bytes are the world's.
+-- Random bytes are the world's, and crypt(3) has its bounds.
 local function own_crypto()
   local own = {}
   for name, f in pairs(require "khp.crypto") do
@@ -129,6 +157,7 @@ local function own_crypto()
   function own.random(n)
     return library.world().random(n)
   end
+  own.crypt = affordable(own.crypt)
   return own
 end
 
