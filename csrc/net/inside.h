@@ -85,6 +85,7 @@ struct khp_net_stream {
     bool reading : 1;     /* the reactor reads */
     bool blocked : 1;     /* waits for the descriptor to become writable */
     bool closed : 1;      /* the reactor is closing the descriptor */
+    bool leaving : 1;     /* the descriptor goes: a pause ends, or what is unread would be lost */
     bool peer_closed : 1; /* close_notify was received */
 };
 

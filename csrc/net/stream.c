@@ -283,10 +283,8 @@ void khp_net_stream_on_closed(struct khp_net_stream *stream, int sys) {
     socklen_t size = sizeof pending;
     if (pending == 0 && stream->state != KHP_NET_STREAM_ENDING)
         (void)getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &pending, &size);
-    if (pending != 0 || stream->paused) { /* the reactor gave up without reading: now or never */
-        stream->paused = false;
+    if (pending != 0 || stream->paused) /* the reactor may have given up without reading */
         khp_net_stream_read_rest(stream);
-    }
     ended_by_peer(stream, pending != 0 ? pending : sys);
     khp_net_loop_leave(stream->loop);
 }

@@ -73,7 +73,7 @@ void khp_net_stream_want_more(struct khp_net_stream *stream);
 
 /*
  * No more read events until resumed; both idempotent. What TLS has already decrypted waits, too.
- * Where the poll backend finds that the peer is gone, what is left comes before the end event.
+ * When writing fails, or the poll backend finds the peer gone, what is left comes before the end.
  */
 void khp_net_stream_pause(struct khp_net_stream *stream);
 void khp_net_stream_resume(struct khp_net_stream *stream);

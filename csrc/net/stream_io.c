@@ -189,8 +189,12 @@ static bool shake_hands(struct khp_net_stream *stream) {
     return false;
 }
 
+static bool pauses(const struct khp_net_stream *stream) {
+    return stream->paused && !stream->leaving;
+}
+
 static bool wants_plaintext(const struct khp_net_stream *stream) {
-    return stream->state == KHP_NET_STREAM_OPEN && !stream->paused;
+    return stream->state == KHP_NET_STREAM_OPEN && !pauses(stream);
 }
 
 /* All that the session can make of its ciphertext; what a paused owner does not want yet is kept.
@@ -235,7 +239,7 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
     if (stream->state != KHP_NET_STREAM_OPEN && stream->state != KHP_NET_STREAM_HANDSHAKE)
         return;
     if (session == NULL) {
-        if (!stream->paused)
+        if (!pauses(stream))
             deliver(stream, bytes, n);
         return;
     }
@@ -246,7 +250,7 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
 }
 
 static bool wants_bytes(const struct khp_net_stream *stream) {
-    return !stream->paused &&
+    return !pauses(stream) &&
            (stream->state == KHP_NET_STREAM_OPEN || stream->state == KHP_NET_STREAM_HANDSHAKE);
 }
 
@@ -278,6 +282,7 @@ void khp_net_stream_read_on(struct khp_net_stream *stream, uint8_t *bytes, size_
 
 void khp_net_stream_read_rest(struct khp_net_stream *stream) {
     uint8_t *bytes = malloc(KHP_NET_SCRATCH); /* the scratch is for what TLS makes of them */
+    stream->leaving = true;
     if (stream->tls != NULL)
         khp_net_stream_take_in(stream, NULL, 0); /* what a pause has kept */
     while (bytes != NULL && wants_bytes(stream) && read_once(stream, bytes, KHP_NET_SCRATCH) > 0)
