@@ -497,23 +497,48 @@ static void a_peer_that_goes_while_paused_is_noticed_on_resume(void **state) {
     assert_int_equal(a.why.sys, 0);
 }
 
+static void pause_again(struct actor *a) {
+    khp_net_stream_pause(a->stream);
+}
+
+static void resume_until_it_ends(struct actor *a) {
+    while (a->seen[ENDED] == 0) {
+        khp_net_stream_resume(a->stream);
+        settle();
+    }
+}
+
 /* poll() tells of a peer that has left a unix socket whether it is asked for reading or not. */
 static void nothing_is_lost_when_a_peer_goes_while_paused(void **state) {
     (void)state;
+    static uint8_t bytes[100000];
     for (size_t t = 0; t < sizeof transports / sizeof *transports; t++) {
-        struct actor a = {0};
+        struct actor a = {.on = {[READ] = pause_again}};
         open_over(transports[t], &a);
         khp_net_stream_pause(a.stream);
         settle();
-        tell(&a, "last words");
+        assert_int_equal(send(a.peer, bytes, sizeof bytes, 0), sizeof bytes);
         (void)close(a.peer);
         settle();
-        if (a.seen[ENDED] == 0)
-            khp_net_stream_resume(a.stream);
-        UNTIL(a.seen[ENDED] == 1);
-        assert_int_equal(a.size, 10);
+        resume_until_it_ends(&a);
+        assert_int_equal(a.size, sizeof bytes);
         assert_int_equal(a.why.sys, 0);
     }
+}
+
+static void nothing_is_lost_when_writing_fails_while_paused(void **state) {
+    (void)state;
+    struct actor a = {.on = {[READ] = pause_again}};
+    open_over(unix_pair, &a);
+    khp_net_stream_pause(a.stream);
+    settle();
+    tell(&a, "last words");
+    assert_int_equal(shutdown(a.peer, SHUT_RD), 0);
+    assert_true(khp_net_stream_write(a.stream, "deaf?", 5));
+    UNTIL(a.seen[ENDED] == 1);
+    assert_int_equal(a.size, 10);
+    assert_int_equal(a.why.sys, EPIPE);
+    (void)close(a.peer);
 }
 
 /* ---- we go ---- */
@@ -979,6 +1004,7 @@ int main(void) {
         BOTH(the_peers_half_close_ends_it_in_order),
         BOTH(a_peer_that_goes_while_paused_is_noticed_on_resume),
         BOTH(nothing_is_lost_when_a_peer_goes_while_paused),
+        BOTH(nothing_is_lost_when_writing_fails_while_paused),
         BOTH(abort_works_in_every_callback),
         BOTH(shutdown_works_in_every_callback),
         BOTH(no_read_comes_after_abort),

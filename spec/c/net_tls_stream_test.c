@@ -613,6 +613,29 @@ static void an_end_that_comes_while_paused_waits_for_the_bytes(void **state) {
     assert_string_equal(host.why.text, "closed by the peer");
 }
 
+static void nothing_is_lost_when_a_peer_goes_while_paused(void **state) {
+    (void)state;
+    enum { ALL = 100000 };
+    for (size_t t = 0; t < sizeof transports / sizeof *transports; t++) {
+        introduce();
+        host.on[READ] = pause_now;
+        both_open(transports[t]);
+        settle();
+        uint8_t *room = khp_net_stream_reserve(guest.stream, ALL);
+        memset(room, 'l', ALL);
+        khp_net_stream_commit(guest.stream, ALL);
+        while (khp_net_stream_queued(guest.stream) > 0)
+            assert_true(khp_net_loop_step(loop, 1));
+        khp_net_stream_abort(guest.stream);
+        while (host.seen[ENDED] == 0) {
+            khp_net_stream_resume(host.stream);
+            settle();
+        }
+        both_end();
+        assert_int_equal(host.size, ALL);
+    }
+}
+
 static void a_peer_that_never_reads_costs_memory_only(void **state) {
     (void)state;
     enum { MUCH = 16 << 20 };
@@ -842,6 +865,7 @@ int main(void) {
         BOTH_TLS(both_work_in_every_callback),
         BOTH_TLS(a_paused_stream_keeps_order_and_bounds),
         BOTH_TLS(an_end_that_comes_while_paused_waits_for_the_bytes),
+        BOTH_TLS(nothing_is_lost_when_a_peer_goes_while_paused),
         BOTH_TLS(a_peer_that_never_reads_costs_memory_only),
         BOTH_TLS(a_plain_stream_becomes_tls),
         BOTH_TLS(a_refused_certificate_ends_a_stream_that_was_plain),
