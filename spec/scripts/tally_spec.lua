@@ -25,7 +25,8 @@ describe("scripts/tally.lua", function()
   end)
 
   it("names skips only when there are any, with their reasons", function()
-    local output, last, ok = tally [[--tap one 'printf "1..3\nok 1 - a\nok 2 # SKIP no key\nnot ok 3 - # SKIP no peer\n"']]
+    local output, last, ok =
+      tally [[--tap one 'printf "1..3\nok 1 - a\nok 2 # SKIP no key\nnot ok 3 - # SKIP no peer\n"']]
     assert.equal("1 passed, 0 failed, 2 skipped", last)
     assert.is_true(ok)
     assert.truthy(output:find("skipped: no key\n", 1, true))
