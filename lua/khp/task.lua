@@ -27,15 +27,22 @@ local results = setmetatable({}, { __mode = "k" })
 ---@field given khp.Budget
 ---@field done function
 ---@field ends function[]? to be called when it has ended
----@field worker { co: thread, budget: userdata }
+---@field worker khp.Worker
 
--- The coroutines of those that run under a budget → the task.
-local bounds = setmetatable({}, { __mode = "k" })
+---@class khp.Worker  a coroutine that serves for many such tasks, one after the other, unless one fails
+---@field co thread
+---@field budget userdata
+---@field bound khp.Bounded? whom it serves
+
+-- The coroutines of workers → the worker.
+local workers = setmetatable({}, { __mode = "k" })
+
+local new_budget, fill_budget, bounded_resume = core.budget.new, core.budget.fill, core.budget.resume
 
 -- Whether the one that has its turn runs under a budget.
 local bounded_turn = false
 
--- Workers that wait for a task: a coroutine serves for many, one after the other, unless one fails.
+-- Workers that wait for a task.
 local idle, MOST_IDLE = {}, 16
 
 -- What a worker yields first when a task has ended.
@@ -49,12 +56,13 @@ end
 
 -- A task under a budget has ended. Where that was not of itself, what still waits or has failed is closed.
 local function finish(bound, failed)
-  local co, ends = bound.co, bound.ends
-  tasks[co], bounds[co], bound.co = nil, nil, nil
+  local worker, ends = bound.worker, bound.ends
+  worker.bound, bound.co = nil, nil
   if failed then
-    core.budget.close(bound.worker.budget, co)
+    tasks[worker.co], workers[worker.co] = nil, nil
+    core.budget.close(worker.budget, worker.co)
   elseif #idle < MOST_IDLE then
-    idle[#idle + 1] = bound.worker
+    idle[#idle + 1] = worker
   end
   for i = 1, ends and #ends or 0 do
     ends[i]()
@@ -76,9 +84,9 @@ local function bounded_ended(co, bound, ok, what, ...)
 end
 
 local function ended(co, ok, ...)
-  local bound = bounds[co]
-  if bound then
-    return bounded_ended(co, bound, ok, ...)
+  local worker = workers[co]
+  if worker then
+    return bounded_ended(co, worker.bound, ok, ...)
   elseif coroutine.status(co) == "dead" then
     tasks[co] = nil
     if not ok then
@@ -97,11 +105,11 @@ end
 
 -- The one place where tasks are resumed.
 local function resume(co, ...)
-  local bound = bounds[co]
-  if bound or bounded_turn then
+  local worker = workers[co]
+  if worker or bounded_turn then
     local before = bounded_turn
-    bounded_turn = bound ~= nil
-    return after_turn(co, before, core.budget.resume(bound and bound.worker.budget, co, ...))
+    bounded_turn = worker ~= nil
+    return after_turn(co, before, bounded_resume(worker and worker.budget, co, ...))
   end
   return ended(co, coroutine.resume(co, ...))
 end
@@ -140,13 +148,13 @@ function task.spawn_bounded(given, done, f, ...)
   if worker then
     idle[#idle] = nil
   else
-    worker = { co = coroutine.create(work), budget = core.budget.new() }
+    worker = { co = coroutine.create(work), budget = new_budget(), bound = nil }
+    tasks[worker.co], workers[worker.co] = true, worker
   end
-  core.budget.fill(worker.budget, given.instructions, given.memory, given.time, given.guarded)
-  local co = worker.co
-  local bound = { co = co, given = given, done = done, ends = nil, worker = worker }
-  tasks[co], bounds[co] = true, bound
-  resume(co, f, ...)
+  fill_budget(worker.budget, given.instructions, given.memory, given.time, given.guarded)
+  local bound = { co = worker.co, given = given, done = done, ends = nil, worker = worker }
+  worker.bound = bound
+  resume(worker.co, f, ...)
   return bound
 end
 
@@ -204,7 +212,8 @@ end
 ---@return boolean done whether there is such a task
 function task.at_end(f)
   local co = coroutine.running()
-  local bound = co and bounds[co]
+  local worker = co and workers[co]
+  local bound = worker and worker.bound
   if bound then
     bound.ends = bound.ends or {}
     bound.ends[#bound.ends + 1] = f
@@ -216,7 +225,8 @@ end
 ---@return khp.World?
 function task.world()
   local co = coroutine.running()
-  local bound = co and bounds[co]
+  local worker = co and workers[co]
+  local bound = worker and worker.bound
   return bound and bound.given.world
 end
 
@@ -302,8 +312,8 @@ function task.wait(place, seconds)
   clear(place)
   place.waiter = co
   if seconds then
-    local bound = bounds[co]
-    place.timer = (bound and bound.given.after or timer)(seconds, expire(place))
+    local worker = workers[co]
+    place.timer = (worker and worker.bound.given.after or timer)(seconds, expire(place))
   end
   if co == true then
     return turn(place)
