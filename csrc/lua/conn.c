@@ -22,22 +22,6 @@ struct lkhp_conn {
 
 #define CONN "khp.conn"
 
-/*
- * The connection at index 1. Every function here has the metatable as its first upvalue: comparing
- * it is half the price of luaL_checkudata's search by name, which a short message would feel.
- */
-static struct lkhp_conn *check(lua_State *L) {
-    struct lkhp_conn *self = lua_touserdata(L, 1);
-    if (self && lua_getmetatable(L, 1)) {
-        bool equal = lua_rawequal(L, -1, lua_upvalueindex(1));
-        lua_pop(L, 1);
-        if (equal)
-            return self;
-    }
-    luaL_typeerror(L, 1, CONN);
-    return NULL;
-}
-
 /* ---- events ---- */
 
 struct event {
@@ -51,14 +35,13 @@ struct event {
 
 static int deliver_message(lua_State *L) {
     const struct event *event = lua_touserdata(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, event->conn->reference);
+    const struct lkhp_conn *self = event->conn;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, self->reference);
     lua_getiuservalue(L, -1, ON_MESSAGE);
-    lua_insert(L, -2);
+    lua_pushvalue(L, -2);
     lua_pushlstring(L, event->bytes, event->n);
-    if (event->kind == KHP_WS_TEXT)
-        lua_pushlstring(L, "text", 4);
-    else
-        lua_pushlstring(L, "binary", 6);
+    lua_rawgeti(L, LUA_REGISTRYINDEX,
+                event->kind == KHP_WS_TEXT ? self->loop->text : self->loop->binary);
     lua_call(L, 3, 0);
     return 0;
 }
@@ -169,10 +152,23 @@ static const struct khp_conn_handler handler = {.open = on_open,
 
 /* ---- making one ---- */
 
+/*
+ * The connection at index 1, told from any other userdata by its size and its handler: a short
+ * message would feel the price of luaL_checkudata's search by name.
+ */
+static struct lkhp_conn *check(lua_State *L) {
+    struct lkhp_conn *self = lua_touserdata(L, 1);
+    if (self && lua_rawlen(L, 1) == sizeof *self && self->conn.handler == &handler)
+        return self;
+    luaL_typeerror(L, 1, CONN);
+    return NULL;
+}
+
 struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int events) {
     events = lua_absindex(L, events);
     struct lkhp_conn *self = lua_newuserdatauv(L, sizeof *self, USER_VALUES);
     memset(self, 0, sizeof *self);
+    self->conn.handler = &handler;
     self->loop = loop;
     self->reference = LUA_NOREF;
     luaL_setmetatable(L, CONN);
@@ -552,11 +548,11 @@ static void push_peer(lua_State *L, const struct lkhp_conn *self) {
         lua_pushnil(L);
 }
 
-/* A method, else a field, else one of the two that are asked of the connection itself. Upvalue 2:
- * the methods. */
+/* A method, else a field, else one of the two that are asked of the connection itself. Upvalue: the
+ * methods. */
 static int conn__index(lua_State *L) {
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(2)) != LUA_TNIL)
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
         return 1;
     const struct lkhp_conn *self = check(L);
     if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE) {
@@ -637,18 +633,13 @@ int lkhp_open_conn(lua_State *L) {
                                            {"__close", conn__close},
                                            {"__tostring", conn__tostring},
                                            {NULL, NULL}};
-    luaL_newlibtable(L, functions);
+    luaL_newlib(L, functions);
     lua_createtable(L, 0, 16); /* the public methods, filled by lua/khp/connection.lua */
     luaL_newmetatable(L, CONN);
-    lua_pushvalue(L, -1);
-    luaL_setfuncs(L, metamethods, 1);
-    lua_pushvalue(L, -1);
-    lua_pushvalue(L, -3);
-    lua_pushcclosure(L, conn__index, 2);
+    luaL_setfuncs(L, metamethods, 0);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, conn__index, 1);
     lua_setfield(L, -2, "__index");
-    lua_pushvalue(L, -3);
-    lua_insert(L, -2);
-    luaL_setfuncs(L, functions, 1);
     lua_pop(L, 1);
     lua_setfield(L, -2, "methods");
     return 1;

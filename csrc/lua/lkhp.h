@@ -20,8 +20,9 @@ struct lkhp_loop {
     struct khp_net_loop *net; /* NULL once finalised: nobody enters Lua any more */
     lua_State *L;             /* events run on the state that turns the loop */
     struct khp_conn_shared shared;
-    lua_Hook hook;  /* of L when the step began */
-    unsigned alive; /* connections, listeners and running timers held in the registry */
+    lua_Hook hook;    /* of L when the step began */
+    int text, binary; /* the kinds of messages: references to these strings */
+    unsigned alive;   /* connections, listeners and running timers held in the registry */
 };
 
 /* The loop of this state. May throw: no memory, or the system refused one. */

@@ -150,6 +150,10 @@ struct lkhp_loop *lkhp_loop(lua_State *L) {
     if (!net)
         luaL_error(L, "no event loop: %s", error.text);
     loop->net = net;
+    lua_pushliteral(L, "text");
+    loop->text = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushliteral(L, "binary");
+    loop->binary = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);
     return loop;
 }

@@ -317,10 +317,10 @@ static enum khp_ws_event take_data(struct khp_ws_reader *reader, uint8_t *bytes,
 enum khp_ws_event khp_ws_reader_next(struct khp_ws_reader *reader, uint8_t *bytes, size_t n,
                                      size_t *used, struct khp_ws_message *message) {
     memset(message, 0, sizeof *message);
-    if (reader->opcode == 0) {
+    if (reader->buffer != NULL && reader->opcode == 0) {
         drop_buffer(reader);
     }
-    if (!reader->in_frame) {
+    if (reader->control != NULL && !reader->in_frame) {
         drop_control(reader);
     }
     size_t at = 0;
