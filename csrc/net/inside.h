@@ -9,6 +9,7 @@
 #include "net/reactor.h"
 
 enum {
+    KHP_NET_ANSWERS = 8, /* handlers whose answers leave together */
     KHP_NET_SCRATCH = 64 * 1024,
     KHP_NET_READ = 64 * 1024 /* what the reactor reads at once */
 };
@@ -36,6 +37,10 @@ struct khp_net_loop {
     struct khp_net_stream *current;         /* the one whose handler runs: flushed right after it */
 
     bool wants_more; /* it said so, of what it has just read */
+
+    struct khp_net_stream *answers[KHP_NET_ANSWERS]; /* those with an answer to be sent */
+    unsigned answers_count;
+    uint64_t answers_since; /* nanoseconds: when the first of them was written */
 
     struct khp_net_resource *resources;
     struct khp_net_waiter *waiters, *waking;
@@ -130,6 +135,13 @@ void khp_net_stream_opened(struct khp_net_stream *stream); /* OPEN, and its even
 /* Writes what the kernel takes. When all of a CLOSING stream's is written: close_notify, FIN,
  * LINGERING. */
 void khp_net_stream_write_out(struct khp_net_stream *stream);
+
+/*
+ * What a handler wrote is to be sent. A short answer waits for those of the next few handlers: the
+ * way through the kernel is long, and walked several times in a row it stays in the caches.
+ */
+void khp_net_stream_answer(struct khp_net_stream *stream);
+void khp_net_loop_send_answers(struct khp_net_loop *loop);
 
 /* Bytes from the descriptor to the owner, through TLS if there is any; dropped once the stream is
  * closing. */

@@ -163,6 +163,7 @@ static void wake_waiters(struct khp_net_loop *loop) {
 
 void khp_net_loop_settle(struct khp_net_loop *loop) {
     loop->depth++;
+    khp_net_loop_send_answers(loop);
     struct khp_net_stream *stream = loop->due;
     loop->due = NULL;
     loop->due_tail = &loop->due;

@@ -248,10 +248,10 @@ static void begin_event(struct khp_net_stream *stream) {
         khp_net_stream_opened(stream);
 }
 
-/* What the handler wrote goes out at once: one send for what one read brought. */
+/* One send for what one read brought. */
 static void end_event(struct khp_net_stream *stream) {
     stream->loop->current = NULL;
-    khp_net_stream_write_out(stream);
+    khp_net_stream_answer(stream);
     khp_net_loop_leave(stream->loop);
 }
 

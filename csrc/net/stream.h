@@ -2,8 +2,9 @@
  * A stream of bytes to one peer: TCP or unix socket, plain or TLS, accepted (listener.h) or
  * connected (connector.h). Knows nothing of what the bytes mean.
  *
- * Output is queued. What a stream's own handler wrote leaves in one send(2) when it returns; what
- * others wrote, in one at the end of the turn. Whatever happens, a stream has exactly one end
+ * Output is queued. What a stream's own handler wrote leaves in one send(2) when it returns, or,
+ * when it is short, when a few handlers more have; what others wrote, in one at the end of the
+ * turn. Whatever happens, a stream has exactly one end
  * event; until then the pointer is valid, after it it is not. Every function here may be called
  * from inside the stream's own callbacks.
  */

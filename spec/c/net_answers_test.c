@@ -1,0 +1,115 @@
+/*
+ * When the answers of handlers leave: short ones a few together, others at once.
+ */
+#include "net_actor.h"
+
+#include <dlfcn.h>
+
+#include "net/inside.h"
+
+static unsigned sends;
+
+__attribute__((visibility("default"))) ssize_t send(int fd, const void *buf, size_t n, int flags) {
+    union {
+        void *found;
+        ssize_t (*call)(int, const void *, size_t, int);
+    } next = {.found = dlsym(RTLD_NEXT, "send")};
+    sends += (flags & MSG_NOSIGNAL) != 0; /* those of the library */
+    return next.call(fd, buf, n, flags);
+}
+
+enum { ASKED = 20 };
+
+static struct actor asked[ASKED];
+static unsigned readers, sends_before[ASKED]; /* the nth handler was called */
+static size_t answer_size;
+static double handler_takes;
+
+static void answer(struct actor *a) {
+    static uint8_t bytes[4000];
+    double end = seconds_now() + handler_takes;
+    sends_before[readers++] = sends;
+    assert_true(khp_net_stream_write(a->stream, bytes, answer_size));
+    while (seconds_now() < end)
+        continue;
+}
+
+/* All are asked and answer in one turn. */
+static void ask(size_t size, double seconds) {
+    answer_size = size;
+    handler_takes = seconds;
+    for (int i = 0; i < ASKED; i++) {
+        asked[i] = (struct actor){.on[READ] = answer};
+        open_over(unix_pair, &asked[i]);
+    }
+    for (int i = 0; i < ASKED; i++)
+        tell(&asked[i], "x");
+    sends = readers = 0;
+    UNTIL(readers == ASKED);
+    settle();
+}
+
+static void hear_answers(void) {
+    assert_int_equal(sends, ASKED);
+    for (int i = 0; i < ASKED; i++) {
+        char heard[4001];
+        assert_int_equal(recv(asked[i].peer, heard, sizeof heard, MSG_DONTWAIT), answer_size);
+        hang_up(&asked[i]);
+    }
+}
+
+static void short_answers_leave_in_groups(void **state) {
+    (void)state;
+    ask(100, 0);
+    hear_answers();
+    for (unsigned i = 0; i < ASKED; i++)
+        assert_in_range(sends_before[i], i < KHP_NET_ANSWERS ? 0 : i + 1 - KHP_NET_ANSWERS, i);
+    assert_int_equal(sends_before[1], 0);
+}
+
+static void long_answers_and_those_of_slow_handlers_do_not_wait(void **state) {
+    (void)state;
+    ask(4000, 0);
+    hear_answers();
+    for (unsigned i = 0; i < ASKED; i++)
+        assert_int_equal(sends_before[i], i);
+    ask(100, 0.001);
+    hear_answers();
+    for (unsigned i = 0; i < ASKED; i++)
+        assert_int_equal(sends_before[i], i / 2 * 2); /* for one other at most */
+}
+
+static void abort_all(struct actor *a) {
+    answer(a);
+    for (int i = 0; i < ASKED && readers == KHP_NET_ANSWERS - 1; i++) {
+        khp_net_stream_abort(asked[i].stream);
+        asked[i].silent = true;
+    }
+}
+
+static void an_answer_that_waits_may_lose_its_stream(void **state) {
+    (void)state;
+    answer_size = 100;
+    handler_takes = 0;
+    for (int i = 0; i < ASKED; i++) {
+        asked[i] = (struct actor){.on[READ] = abort_all};
+        open_over(unix_pair, &asked[i]);
+    }
+    for (int i = 0; i < ASKED; i++)
+        tell(&asked[i], "x");
+    readers = 0;
+    for (int i = 0; i < ASKED; i++)
+        UNTIL(asked[i].seen[ENDED] == 1);
+    assert_int_equal(readers, KHP_NET_ANSWERS - 1);
+    for (int i = 0; i < ASKED; i++)
+        (void)close(asked[i].peer);
+}
+
+int main(void) {
+    static const struct CMUnitTest tests[] = {
+        BOTH(short_answers_leave_in_groups),
+        BOTH(long_answers_and_those_of_slow_handlers_do_not_wait),
+        BOTH(an_answer_that_waits_may_lose_its_stream),
+    };
+    return cmocka_run_group_tests_name("answers", tests, set_up_once, NULL);
+}
