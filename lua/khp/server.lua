@@ -253,13 +253,14 @@ end
 -- Goes on until the machine wants nothing more or gives way to another.
 function pump(self, state)
   local machine, says = state.machine, carry_out[state.step]
-  local what, a, b, c = machine:poll()
+  local poll = machine.poll
+  local what, a, b, c = poll(machine)
   while what do
     says[what](self, state, a, b, c)
     if state.machine ~= machine then
       return
     end
-    what, a, b, c = machine:poll()
+    what, a, b, c = poll(machine)
   end
 end
 
