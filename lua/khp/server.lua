@@ -367,12 +367,12 @@ function server.listen(given)
     live = {},
     counts = { opened = 0, failed = 0 },
   }, mt)
-  local places, problem, kind, more = routes.new(checked, bounds, around, 2)
-  if not places then
+  local problem, kind, more
+  owner.places, problem, kind, more = routes.new(checked, bounds, around, 2)
+  if not owner.places then
     return nil, problem, kind, more
   end
-  owner.places = places
-  owner.selective = not places.only or places.only.origins ~= nil
+  owner.selective = not owner.places.only or owner.places.only.origins ~= nil
   if checked.tls then
     local message, code, detail
     owner.tls, message, code, detail = tls.server(checked.tls, 2)
