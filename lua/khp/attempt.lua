@@ -472,7 +472,9 @@ local function hand_over(self, opened, completed)
     extensions = connection.extensions(opened.extensions, opened.khp and completed.extensions or nil),
     response = opened.response,
     data = type(self.call.session.data) == "table" and self.call.session.data or nil,
-  }, { on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain }, self.head, nil, early)
+  }, {
+    on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain,
+  }, self.head, nil, early)
 end
 
 local function run(self)
