@@ -93,10 +93,9 @@ build = {
       defines = { "_GNU_SOURCE" },
       incdirs = {
         "csrc", "$(LIBWEBSOCKETS_INCDIR)", "$(LIBUV_INCDIR)", "$(OPENSSL_INCDIR)", "$(LIBCRYPTO_INCDIR)",
-        "$(ZLIB_INCDIR)",
       },
       libdirs = {
-        "$(LIBWEBSOCKETS_LIBDIR)", "$(LIBUV_LIBDIR)", "$(OPENSSL_LIBDIR)", "$(LIBCRYPTO_LIBDIR)", "$(ZLIB_LIBDIR)",
+        "$(LIBWEBSOCKETS_LIBDIR)", "$(LIBUV_LIBDIR)", "$(OPENSSL_LIBDIR)", "$(LIBCRYPTO_LIBDIR)",
       },
       libraries = { "websockets", "uv", "ssl", "crypto" },
     },
