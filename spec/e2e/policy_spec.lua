@@ -23,6 +23,8 @@ describe("a server with a policy", function()
       options.policy = write(options.policy)
     end
     options.on_message = options.on_message or net.echo
+    options.limits = options.limits or {}
+    options.limits.policy_time = (options.limits.policy_time or 0.8) * SLOWER
     server, url = net.serve(options)
   end
 
@@ -198,7 +200,9 @@ describe("a server with a policy", function()
       ["return {"] = "p.lua:1: unexpected symbol near <eof>",
     } do
       local before = core.loop.clock()
-      local none, problem, code, detail = khp.listen { host = "127.0.0.1", port = 0, policy = write(text) }
+      local none, problem, code, detail = khp.listen {
+        host = "127.0.0.1", port = 0, policy = write(text), limits = { policy_time = 0.8 * SLOWER },
+      }
       assert.is_nil(none)
       assert.equal("EPOLICY", code)
       assert.equal(folder .. "/" .. message, problem)
