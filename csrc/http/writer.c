@@ -84,10 +84,13 @@ void khp_http_write_field(struct khp_http_writer *writer, struct khp_http_slice 
         return;
     memcpy(room, name.at, name.size);
     room += name.size;
-    memcpy(room, ": ", 2);
+    *room++ = ':';
+    *room++ = ' ';
     if (value.size > 0)
-        memcpy(room + 2, value.at, value.size);
-    memcpy(room + 2 + value.size, "\r\n", 2);
+        memcpy(room, value.at, value.size);
+    room += value.size;
+    room[0] = '\r';
+    room[1] = '\n';
 }
 
 void khp_http_write_length(struct khp_http_writer *writer, size_t length) {
