@@ -99,6 +99,10 @@ describe("a server with a policy", function()
     ["returns a list whose length is a lie"] = {
       "local h = { [1] = 'a', [2] = 'b', [4] = 'c' } for i = 3, 50 do h[2^i] = 'd' end return accept { headers = h }",
       "accept%.headers" },
+    ["returns a protocol that it has put among the requested ones"] = {
+      "request.protocols[1] = 'evil' return accept { protocol = 'evil' }", "protocol 'evil' was not asked for" },
+    ["returns an extension that it has put there"] = {
+      "request.extensions[1] = { name = 'evil' } return accept { extensions = { 'evil' } }", "'evil'" },
     ["returns a field that there is not"] = { "return accept { protcol = 'x' }",
       "accept: no field 'protcol', did you mean 'protocol'%?" },
   }

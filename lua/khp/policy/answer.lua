@@ -99,7 +99,8 @@ local function named(f, ...)
 end
 
 --- Asks a function of the policy, and completes its answer. What the policy may make of either is made here, so this is
---- what runs under its budget.
+--- what runs under its budget. The machine of the extended handshake keeps for itself what it goes by, so the policy
+--- may have its request; that of the opening does not.
 ---@param decide fun(request: khp.PolicyRequest, session: khp.Session): any
 ---@param step "opening"|"extended"
 ---@param request table
@@ -109,7 +110,8 @@ end
 ---@return khp.Decision decided
 ---@return string? message as complete()
 function answer.ask(decide, step, request, session, known, bounds)
-  return answer.complete(step, (named(decide, contract.request(request), session)), request, known, bounds)
+  local view = step == "opening" and contract.request(request) or request
+  return answer.complete(step, (named(decide, view, session)), request, known, bounds)
 end
 
 -- What each decision means to a machine. The opening knows no challenges and redirects: there they are plain HTTP.

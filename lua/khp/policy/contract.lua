@@ -10,7 +10,9 @@ local options = require "khp.options"
 local contract = {}
 
 local concat, find, format, sort = table.concat, string.find, string.format, table.sort
-local ipairs, pairs, tostring, type = ipairs, pairs, tostring, type
+local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type
+
+local NONE = {}
 local show = common.show
 
 ---@class khp.PolicyRequest
@@ -186,7 +188,7 @@ end
 
 -- More of it is for the machine to check.
 local function challenge(field, value)
-  if type(value) ~= "string" or not (find(value, '^[^%c%s=,"]+$') or find(value, '^[^%c%s=,"]+ [^%c]+$')) then
+  if type(value) ~= "string" or not (find(value, '^[^%c%s=,"]+ [^%c]+$') or find(value, '^[^%c%s=,"]+$')) then
     return expected(field, "a challenge, 'Basic realm=\"members\"',", value)
   end
   return value
@@ -264,7 +266,7 @@ function contract.check(decided, request, bounds)
   if not subject then
     return nil, problem
   end
-  local checked = {}
+  local checked = next(given) == nil and NONE or {}
   for name, value in pairs(given) do
     local check = checks[name]
     if not check then
