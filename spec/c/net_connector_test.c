@@ -508,7 +508,7 @@ int main(void) {
         CONNECT_TEST(ends_with_its_loop),
         CONNECT_TEST(ends_each_of_many_once),
     };
-    (void)alarm(120);
+    (void)alarm(120 * patience());
     (void)sem_init(&names_slow, 0, 0);
     khp_net_loop_free(new_loop()); /* what the first one keeps for the process is not a leak */
     return cmocka_run_group_tests(tests, NULL, NULL);

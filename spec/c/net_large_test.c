@@ -27,7 +27,7 @@ static const uint8_t head[HEAD] = "0123456789";
 static void peer_gets(struct actor *a, const void *expected, size_t n) {
     static uint8_t bytes[100000];
     const uint8_t *rest = expected;
-    double limit = seconds_now() + 30;
+    double limit = seconds_now() + 30 * patience();
     while (n > 0) {
         assert_true(seconds_now() < limit);
         ssize_t got = recv(a->peer, bytes, n < sizeof bytes ? n : sizeof bytes, MSG_DONTWAIT);

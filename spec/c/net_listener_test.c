@@ -384,7 +384,7 @@ int main(void) {
         TEST(goes_with_its_loop),
         TEST(accepts_a_thousand),
     };
-    (void)alarm(120);
+    (void)alarm(120 * patience());
     khp_net_loop_free(new_loop()); /* what the first one keeps for the process is not a leak */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

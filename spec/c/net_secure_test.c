@@ -418,7 +418,7 @@ int main(void) {
         TEST(ends_with_its_loop_at_any_point),
         TEST(ends_each_of_many_once),
     };
-    (void)alarm(120);
+    (void)alarm(120 * patience());
     khp_net_loop_free(new_loop()); /* what the first one keeps for the process is not a leak */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

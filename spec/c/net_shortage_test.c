@@ -188,7 +188,7 @@ int main(void) {
         TEST(tries_again_after_a_shortage),
         TEST(survives_the_lack_of_descriptors),
     };
-    (void)alarm(120);
+    (void)alarm(120 * patience());
     khp_net_loop_free(new_loop()); /* what the first one keeps for the process is not a leak */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ __attribute__((visibility("default"))) int epoll_ctl(int epoll, int operation, i
 static size_t peer_reads_all(struct actor *a) {
     static uint8_t bytes[1 << 20];
     size_t size = 0;
-    double limit = seconds_now() + 20;
+    double limit = seconds_now() + 20 * patience();
     for (;;) {
         assert_true(seconds_now() < limit);
         ssize_t n = recv(a->peer, bytes, sizeof bytes, MSG_DONTWAIT);
