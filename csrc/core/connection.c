@@ -107,8 +107,10 @@ static void fail(struct khp_conn *conn, unsigned code, enum khp_conn_by by, cons
     if (!conn->sent_code)
         send_close(conn, code, text, strlen(text));
     drain(conn);
-    tell(conn,
-         &(struct khp_conn_close){.code = code, .by = by, .reason = text, .length = strlen(text)});
+    tell(conn, &(struct khp_conn_close){.code = conn->sent_code ? conn->sent_code : code,
+                                        .by = by,
+                                        .reason = text,
+                                        .length = strlen(text)});
 }
 
 /* The peer's close frame. */
@@ -136,7 +138,8 @@ static struct khp_conn *conn_of_keepalive(struct khp_net_timer *timer) {
     return (struct khp_conn *)(void *)((char *)timer - offsetof(struct khp_conn, keepalive));
 }
 
-/* Has the peer taken nothing of what is queued for as long as it may be silent? It may still talk. */
+/* Has the peer taken nothing of what is queued for as long as it may be silent? It may still talk.
+ */
 static bool is_stalled(struct khp_conn *conn) {
     uint64_t now = khp_net_loop_now(conn->loop);
     uint64_t queued = khp_net_stream_queued(conn->stream);
@@ -166,6 +169,24 @@ static void keepalive_open(struct khp_conn *conn) {
     }
 }
 
+static void release_held(struct khp_conn *conn);
+
+/* The peer has had its time to answer our close frame; but first, what is held may be the answer.
+ */
+static void keepalive_closing(struct khp_conn *conn) {
+    if (conn->held) {
+        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);
+        release_held(conn);
+        return;
+    }
+    drain(conn);
+    tell(conn,
+         &(struct khp_conn_close){.code = conn->sent_code,
+                                  .by = KHP_CONN_BY_LOCAL,
+                                  .reason = conn->sent_reason ? conn->sent_reason : "",
+                                  .length = conn->sent_reason ? strlen(conn->sent_reason) : 0});
+}
+
 /* The one timer serves the state it fires in. */
 static void on_keepalive(struct khp_net_timer *timer) {
     struct khp_conn *conn = conn_of_keepalive(timer);
@@ -173,13 +194,8 @@ static void on_keepalive(struct khp_net_timer *timer) {
     case KHP_CONN_OPEN:
         keepalive_open(conn);
         break;
-    case KHP_CONN_CLOSING: /* the peer did not answer our close frame in time */
-        drain(conn);
-        tell(conn,
-             &(struct khp_conn_close){.code = conn->sent_code,
-                                      .by = KHP_CONN_BY_LOCAL,
-                                      .reason = conn->sent_reason ? conn->sent_reason : "",
-                                      .length = conn->sent_reason ? strlen(conn->sent_reason) : 0});
+    case KHP_CONN_CLOSING:
+        keepalive_closing(conn);
         break;
     case KHP_CONN_DRAINING: /* a client that waited for the server's FIN */
         khp_net_stream_shutdown(conn->stream, conn->settings->close_ms);
@@ -256,7 +272,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
                 break;
             conn->holding = conn->stepwise;
             conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
-            if (conn->holding && reads_frames(conn)) {
+            if (conn->holding && conn->state == KHP_CONN_OPEN) {
                 hold(conn, bytes, n);
                 return;
             }
@@ -279,9 +295,22 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
     }
 }
 
+/* Goes on behind the last message. */
+static void release_held(struct khp_conn *conn) {
+    struct khp_conn_held *held = conn->held;
+    conn->holding = false;
+    conn->held = NULL;
+    if (held) {
+        read_frames(conn, held->bytes, held->n);
+        free(held);
+    }
+}
+
 static void on_read(void *owner, uint8_t *bytes, size_t n) {
     struct khp_conn *conn = owner;
     conn->heard = khp_net_loop_now(conn->loop);
+    if (conn->holding && conn->state == KHP_CONN_CLOSING)
+        release_held(conn); /* the peer's close frame may be in it */
     if (conn->state == KHP_CONN_RAW)
         conn->handler->bytes(conn->owner, bytes, n);
     else if (!conn->holding) /* or the peer is gone, and the next message is not asked for */
@@ -316,7 +345,8 @@ static void on_end(void *owner, const struct khp_net_error *why) {
     else if (why->code == KHP_NET_E_CLOSED && why->sys == 0)
         close.by = KHP_CONN_BY_PEER, close.clean = was_raw;
     tell(conn, &close);
-    conn->handler->gone(conn->owner);
+    if (conn->settings) /* or it was disposed of just now */
+        conn->handler->gone(conn->owner);
 }
 
 static const struct khp_net_stream_handler stream_handler = {
@@ -394,15 +424,9 @@ void khp_conn_stepwise(struct khp_conn *conn) {
 }
 
 void khp_conn_next(struct khp_conn *conn) {
-    struct khp_conn_held *held = conn->held;
     if (!conn->holding)
         return;
-    conn->holding = false;
-    conn->held = NULL;
-    if (held) {
-        read_frames(conn, held->bytes, held->n);
-        free(held);
-    }
+    release_held(conn);
     if (conn->stream && !conn->holding && !conn->paused)
         khp_net_stream_resume(conn->stream);
 }
@@ -494,7 +518,8 @@ void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, si
         khp_net_stream_flush(conn->stream); /* perhaps nobody turns the loop any more */
         enter(conn, KHP_CONN_CLOSING);
         khp_net_stream_resume(conn->stream); /* or the answer would never be seen */
-        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);
+        khp_net_timer_start(conn->loop, &conn->keepalive,
+                            conn->held ? 0 : conn->settings->close_ms);
         break;
     case KHP_CONN_CLOSING:
     case KHP_CONN_DRAINING:
@@ -504,8 +529,10 @@ void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, si
 }
 
 void khp_conn_abort(struct khp_conn *conn) {
-    if (conn->stream)
-        khp_net_stream_abort(conn->stream);
+    if (!conn->stream)
+        return;
+    conn->reader.done = true; /* nor is anything heard of what has been read */
+    khp_net_stream_abort(conn->stream);
 }
 
 void khp_conn_deadline(struct khp_conn *conn, uint64_t ms) {
@@ -527,7 +554,8 @@ void khp_conn_resume(struct khp_conn *conn) {
         conn->paused = false;
         conn->heard = khp_net_loop_now(conn->loop); /* the silence was ours */
         conn->pinged = false;
-        khp_net_stream_resume(conn->stream);
+        if (!conn->holding)
+            khp_net_stream_resume(conn->stream);
     }
 }
 
