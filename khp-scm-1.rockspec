@@ -44,6 +44,8 @@ build = {
     ["khp.core"] = {
       sources = {
         "csrc/core/connection.c",
+        "csrc/core/send.c",
+        "csrc/core/settings.c",
         "csrc/http/body.c",
         "csrc/http/challenge.c",
         "csrc/http/date.c",

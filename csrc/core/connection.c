@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Frames from this size on are sent without being copied, and read without waiting for turns. */
-enum { LARGE = 64 * 1024 };
-
 #define BIT(state) (1u << (state))
 
 /* Legal transitions: from the index to the set. */
@@ -25,29 +22,6 @@ static const unsigned legal[] = {
 static void enter(struct khp_conn *conn, enum khp_conn_state state) {
     assert(legal[conn->state] & BIT(state));
     conn->state = (uint8_t)state;
-}
-
-/* ---- settings ---- */
-
-struct khp_conn_settings *khp_conn_settings_new(void) {
-    struct khp_conn_settings *settings = calloc(1, sizeof *settings);
-    if (settings)
-        settings->references = 1;
-    return settings;
-}
-
-void khp_conn_settings_retain(struct khp_conn_settings *settings) {
-    settings->references++;
-}
-
-void khp_conn_settings_release(struct khp_conn_settings *settings) {
-    if (settings && --settings->references == 0)
-        free(settings);
-}
-
-void khp_conn_shared_free(struct khp_conn_shared *shared) {
-    khp_ws_random_free(&shared->random);
-    khp_ws_spare_free(&shared->spare);
 }
 
 /* ---- the end ---- */
@@ -264,7 +238,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
         n -= used;
         switch (event) {
         case KHP_WS_EVENT_NONE:
-            if (conn->reader.in_frame && conn->reader.frame.length >= LARGE)
+            if (conn->reader.in_frame && conn->reader.frame.length >= KHP_CONN_LARGE)
                 khp_net_stream_want_more(conn->stream);
             return;
         case KHP_WS_EVENT_MESSAGE:
@@ -456,55 +430,6 @@ bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
     return true;
 }
 
-/* Does the queue take n more bytes? If not, `drained` is set to come below half of its limit, or of
- * what it holds. */
-static bool has_room(struct khp_conn *conn, uint64_t n) {
-    uint64_t limit = conn->settings->queue;
-    if (khp_net_stream_queued(conn->stream) + n <= limit)
-        return true;
-    khp_net_stream_flush(conn->stream); /* perhaps it is only that nobody turned the loop */
-    uint64_t queued = khp_net_stream_queued(conn->stream);
-    if (queued + n <= limit)
-        return true;
-    khp_net_stream_low_water(conn->stream, (size_t)((queued < limit ? queued : limit) - 1) / 2);
-    return false;
-}
-
-enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
-                                 const uint8_t *bytes, size_t n) {
-    if (conn->state != KHP_CONN_OPEN)
-        return KHP_CONN_CLOSED;
-    struct khp_ws_header header = {
-        .length = n, .opcode = (uint8_t)kind, .fin = true, .masked = conn->role == KHP_WS_CLIENT};
-    if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
-        return KHP_CONN_TOO_BIG;
-    if (!has_room(conn, n + KHP_WS_HEADER_MAX)) {
-        conn->refused = true;
-        return KHP_CONN_FULL;
-    }
-    if (n >= LARGE && !header.masked) {
-        uint8_t head[KHP_WS_HEADER_MAX];
-        size_t size = khp_ws_header_encode(head, &header);
-        if (!khp_net_stream_write_large(conn->stream, head, size, bytes, n))
-            return KHP_CONN_NO_MEMORY;
-        conn->sent += size + n;
-        return KHP_CONN_SENT;
-    }
-    if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
-        return KHP_CONN_NO_MEMORY;
-    uint8_t *out = khp_net_stream_reserve(conn->stream, n + KHP_WS_HEADER_MAX);
-    if (!out)
-        return KHP_CONN_NO_MEMORY;
-    size_t size = khp_ws_header_encode(out, &header);
-    if (header.masked)
-        khp_ws_mask(out + size, bytes, n, header.key, 0);
-    else if (n)
-        memcpy(out + size, bytes, n);
-    khp_net_stream_commit(conn->stream, size + n);
-    conn->sent += size + n;
-    return KHP_CONN_SENT;
-}
-
 void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, size_t n) {
     switch ((enum khp_conn_state)conn->state) {
     case KHP_CONN_CONNECTING:
@@ -557,8 +482,4 @@ void khp_conn_resume(struct khp_conn *conn) {
         if (!conn->holding)
             khp_net_stream_resume(conn->stream);
     }
-}
-
-size_t khp_conn_queued(const struct khp_conn *conn) {
-    return conn->stream ? khp_net_stream_queued(conn->stream) : 0;
 }

@@ -14,6 +14,9 @@
 #include "ws/crypto.h"
 #include "ws/reader.h"
 
+/* Frames from this size on are sent without being copied, and read without waiting for turns. */
+enum { KHP_CONN_LARGE = 64 * 1024 };
+
 /* Shared by many connections; reference counted, not for threads. */
 struct khp_conn_settings {
     unsigned references;

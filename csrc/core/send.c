@@ -1,0 +1,60 @@
+/*
+ * What a connection sends: one frame at a time into the stream's queue, within its limit. When the
+ * queue leaves is the stream's business.
+ */
+#include "core/connection.h"
+
+#include <string.h>
+
+/* Does the queue take n more bytes? If not, `drained` is set to come below half of its limit, or of
+ * what it holds. */
+static bool has_room(struct khp_conn *conn, uint64_t n) {
+    uint64_t limit = conn->settings->queue;
+    if (khp_net_stream_queued(conn->stream) + n <= limit)
+        return true;
+    khp_net_stream_flush(conn->stream); /* perhaps it is only that nobody turned the loop */
+    uint64_t queued = khp_net_stream_queued(conn->stream);
+    if (queued + n <= limit)
+        return true;
+    khp_net_stream_low_water(conn->stream, (size_t)((queued < limit ? queued : limit) - 1) / 2);
+    return false;
+}
+
+enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
+                                 const uint8_t *bytes, size_t n) {
+    if (conn->state != KHP_CONN_OPEN)
+        return KHP_CONN_CLOSED;
+    struct khp_ws_header header = {
+        .length = n, .opcode = (uint8_t)kind, .fin = true, .masked = conn->role == KHP_WS_CLIENT};
+    if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
+        return KHP_CONN_TOO_BIG;
+    if (!has_room(conn, n + KHP_WS_HEADER_MAX)) {
+        conn->refused = true;
+        return KHP_CONN_FULL;
+    }
+    if (n >= KHP_CONN_LARGE && !header.masked) {
+        uint8_t head[KHP_WS_HEADER_MAX];
+        size_t size = khp_ws_header_encode(head, &header);
+        if (!khp_net_stream_write_large(conn->stream, head, size, bytes, n))
+            return KHP_CONN_NO_MEMORY;
+        conn->sent += size + n;
+        return KHP_CONN_SENT;
+    }
+    if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
+        return KHP_CONN_NO_MEMORY;
+    uint8_t *out = khp_net_stream_reserve(conn->stream, n + KHP_WS_HEADER_MAX);
+    if (!out)
+        return KHP_CONN_NO_MEMORY;
+    size_t size = khp_ws_header_encode(out, &header);
+    if (header.masked)
+        khp_ws_mask(out + size, bytes, n, header.key, 0);
+    else if (n)
+        memcpy(out + size, bytes, n);
+    khp_net_stream_commit(conn->stream, size + n);
+    conn->sent += size + n;
+    return KHP_CONN_SENT;
+}
+
+size_t khp_conn_queued(const struct khp_conn *conn) {
+    return conn->stream ? khp_net_stream_queued(conn->stream) : 0;
+}
