@@ -68,6 +68,7 @@ Call.__index = Call
 local again = {}
 
 function again.redirect(self, _, _, _, detail) -- KHP E12
+  detail.permanent, detail.attempts = true, detail.attempts or 1
   if not detail.location then
     return nil, "a redirect without Location", "EREDIRECT", detail
   end

@@ -164,3 +164,20 @@ describe("a request, as a policy sees it,", function()
     assert.equal(2, #real.extensions)
   end)
 end)
+
+describe("a redirect", function()
+  local contract = require "khp.policy.contract"
+  local decision = require "khp.policy.decision"
+  local limits = require("khp.limits").defaults
+
+  it("leads to a WebSocket's or a page's address and to no other scheme", function()
+    for _, url in ipairs { "javascript:alert(1)", "file:///etc/passwd", "data:x" } do
+      local checked, message = contract.check(decision.redirect(url), {}, limits)
+      assert.is_nil(checked)
+      assert.matches("^redirect: a URL of ws, wss, http or https", message)
+    end
+    for _, url in ipairs { "ws://a/", "WSS://a/", "http://a/", "/b", "b?c:d" } do
+      assert(contract.check(decision.redirect(url), {}, limits))
+    end
+  end)
+end)

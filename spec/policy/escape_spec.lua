@@ -180,6 +180,9 @@ describe("from a policy file", function()
       ["messages whose headers are one"] =
         "require('khp.http').parse_request('GET / HTTP/1.1\\r\\n' .. ('A: ' .. ('x'):rep(200) .. '\\r\\n'):rep(60000)"
         .. " .. '\\r\\n', { head = 2^29, fields = 65536, line = 2^29 })",
+      ["formats of string.pack"] = "local a = (' '):rep(25000000) while true do pcall(string.packsize, a) end",
+      ["formats of string.unpack"] = "local a = (' '):rep(25000000) while true do pcall(string.unpack, a, '') end",
+      ["numbers with many digits"] = "local a = ('1'):rep(25000000) while true do tonumber(a, 10) end",
       ["strings of many megabytes"] = "while true do local s = ('x'):rep(20000000) end",
       ["comparisons of such strings"] =
         "local a, b = ('x'):rep(9000000), ('x'):rep(9000000) .. 'y' while true do local _ = a < b end",

@@ -61,12 +61,15 @@ describe("a policy file", function()
     for _, text in ipairs {
       "require('khp.auth').new = nil", "require('khp.auth').schemes = {}", "require('khp.auth').schemes[1] = nil",
       "require('khp.auth').schemes[1].strength = nil", "require('khp.status').rows[200].action = 'complete'",
+      "local joe = require('khp.auth').new { username = 'x' } joe.by_name.basic.answer = nil",
       "require('khp.crypto').random = nil", "string.format = nil", "os.time = nil", "require('khp').sleep = nil",
     } do
       fails(text, "is read%-only in a policy")
     end
     assert.equal(schemes, #auth.schemes)
     assert.equal("close", require("khp.status").rows[200].action)
+    fails("require('khp.status').row(401).action = 'complete'", "row")
+    assert.equal("authenticate", require("khp.status").action(401))
   end)
 
   it("reads the password files of its own folder, and no other [H9]", function()

@@ -9,7 +9,8 @@ local options = require "khp.options"
 
 local contract = {}
 
-local concat, find, format, sort = table.concat, string.find, string.format, table.sort
+local concat, find, format, lower, match, sort =
+  table.concat, string.find, string.format, string.lower, string.match, table.sort
 local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type
 
 local NONE = {}
@@ -212,9 +213,15 @@ function subjects.challenge(value)
   return list
 end
 
+local schemes = { ws = true, wss = true, http = true, https = true }
+
 function subjects.redirect(value)
   if type(value) ~= "string" or value == "" or find(value, "[%c ]") then
     return expected("redirect", "a URL", value)
+  end
+  local scheme = match(value, "^(%a[%w+.-]*):")
+  if scheme and not schemes[lower(scheme)] then
+    return expected("redirect", "a URL of ws, wss, http or https, or a relative one,", value)
   end
   return value
 end

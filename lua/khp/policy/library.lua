@@ -98,8 +98,27 @@ local function bound_match(quick, slow)
   end
 end
 
+-- What goes through its text without taking memory could take any time: nobody needs more than this.
+local LONGEST_LAYOUT, LONGEST_NUMBER = 10000, 1000
+
+local function bound_tonumber(value, ...)
+  if type(value) == "string" and #value > LONGEST_NUMBER then
+    return nil
+  end
+  return tonumber(value, ...)
+end
+
 local function bound_strings()
-  local strings = copy(string, "byte char format len lower pack packsize reverse sub unpack upper")
+  local strings = copy(string, "byte char format len lower reverse sub upper")
+  for _, name in ipairs { "pack", "packsize", "unpack" } do -- not in Lua 5.1
+    local packs = string[name]
+    strings[name] = packs and function(layout, ...)
+      if type(layout) == "string" and #layout > LONGEST_LAYOUT then
+        error(name .. ": the format is too long", 2)
+      end
+      return packs(layout, ...)
+    end
+  end
 
   function strings.find(s, text, init, plain)
     s, text = text_of(s), text_of(text)
@@ -269,13 +288,14 @@ end
 --- The library of one policy: tables of its own, which nobody else sees.
 ---@return table<string, any>
 function library.new()
-  local result = copy(_G, "assert error ipairs next pairs pcall select tonumber tostring type _VERSION")
+  local result = copy(_G, "assert error ipairs next pairs pcall select tostring type _VERSION")
   result.math = bound_math()
   result.os = bound_os()
   result.string = library.string
   result.table = bound_tables()
   result.unpack = unpack ~= table.unpack and result.table.unpack or nil
   result.utf8 = utf8 and copy(utf8, "char charpattern codepoint codes len offset")
+  result.tonumber = bound_tonumber
   result.xpcall = bound_xpcall
   return result
 end

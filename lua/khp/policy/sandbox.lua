@@ -12,9 +12,9 @@ local task = require "khp.task"
 
 local sandbox = {}
 
--- khp's modules that a policy may require, as they are but for writing to them.
+-- khp's modules that a policy may require, and of which only some functions: what a function gives must be a value,
+-- or made afresh, and never a table that the host uses.
 local helpers = {
-  ["khp.auth"] = true,
   ["khp.auth.basic"] = true,
   ["khp.auth.bearer"] = true,
   ["khp.auth.digest"] = true,
@@ -23,7 +23,7 @@ local helpers = {
   ["khp.crypto"] = true,
   ["khp.http"] = true,
   ["khp.origin"] = true,
-  ["khp.status"] = true,
+  ["khp.status"] = { action = true, is_temporary = true, rows = true },
   ["khp.uri"] = true,
 }
 
@@ -48,6 +48,17 @@ local function read_only(name, content)
     end,
     __metatable = false,
   })
+end
+
+local function only(content, names)
+  if names == true then
+    return content
+  end
+  local part = {}
+  for name in pairs(names) do
+    part[name] = content[name]
+  end
+  return part
 end
 
 -- What crypt(3) may be asked for: hashes that take some tenths of a second at most. It cannot be interrupted, and the
@@ -161,6 +172,18 @@ local function own_crypto()
   return own
 end
 
+-- An answerer keeps the tables of its schemes: here they are views.
+local function own_auth()
+  local auth = require "khp.auth"
+  local schemes = read_only("khp.auth", auth.schemes)
+  return {
+    schemes = auth.schemes,
+    new = function(credentials, given)
+      return auth.new(credentials, given or schemes)
+    end,
+  }
+end
+
 -- require -----------------------------------------------------------------------------------------------------------
 
 -- Files of the policy's folder: "names" is names.lua, "keys.old" is keys/old.lua. The name cannot lead out of it.
@@ -227,6 +250,7 @@ function sandbox.new(name, folder, load_file)
   end
   local own = {
     ["khp"] = own_khp(name),
+    ["khp.auth"] = read_only("khp.auth", own_auth()),
     ["khp.auth.htpasswd"] = read_only("khp.auth.htpasswd", password_files(folder)),
     ["khp.crypto"] = read_only("khp.crypto", own_crypto()),
   }
@@ -235,7 +259,7 @@ function sandbox.new(name, folder, load_file)
     if own[module] then
       return true, own[module]
     elseif helpers[module] then
-      return true, read_only(module, require(module))
+      return true, read_only(module, only(require(module), helpers[module]))
     end
     return false
   end)
