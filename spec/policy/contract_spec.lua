@@ -166,8 +166,6 @@ describe("a request, as a policy sees it,", function()
 end)
 
 describe("a redirect", function()
-  local contract = require "khp.policy.contract"
-  local decision = require "khp.policy.decision"
   local limits = require("khp.limits").defaults
 
   it("leads to a WebSocket's or a page's address and to no other scheme", function()
