@@ -198,7 +198,7 @@ describe("handshakes with policies", function()
         "error 'oops'", "error {}", "local x = nil + 1", "return 42", "return {}",
         "return accept { protocol = 'unasked' }",
         "return accept { extensions = { 'unasked' } }", "return accept { headers = { Evil = 'a\\r\\nb' } }",
-        "return accept { typo = 1 }", "return challenge('Basic\\r\\n')",
+        "return accept { typo = 1 }", "return challenge('Basic\\r\\n')", "challenge('Basic realm=\"forgotten\"')",
       } do
         serve { policy = write("return { extended = function() " .. body .. " end }") }
         local conn, _, code, detail = khp.connect(url)

@@ -21,7 +21,41 @@ function decision.new(action, subject, answer)
   return setmetatable({ action = action, subject = subject, answer = answer }, mt)
 end
 
-local make = decision.new
+-- Coroutines in which a policy's function runs → the last decision that it has made, or false.
+local made = setmetatable({}, { __mode = "k" })
+
+local function make(action, subject, answer)
+  local decided = decision.new(action, subject, answer)
+  local co = coroutine.running()
+  if co and made[co] ~= nil then
+    made[co] = decided
+  end
+  return decided
+end
+
+local function judge(co, value, ...)
+  local last = made[co]
+  made[co] = nil
+  if value == nil and last then
+    error(last.action .. "(…) was called, but not returned: a 'return' is missing", 0)
+  end
+  return value, ...
+end
+
+--- The same function, but that it may not make a decision and return nothing: forgetting to return a challenge would
+--- let everybody in.
+---@param f function
+---@return function
+function decision.returned(f)
+  return function(...)
+    local co = coroutine.running()
+    if not co then -- the main chunk, in Lua 5.1
+      return f(...)
+    end
+    made[co] = false
+    return judge(co, f(...))
+  end
+end
 
 ---@class khp.Accept
 ---@field protocol string? one of those the client asked for

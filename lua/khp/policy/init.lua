@@ -2,6 +2,7 @@
 -- loaded, so that a misspelt function is found then and not in the middle of a handshake. This file must not know
 -- when its functions are called.
 
+local decision = require "khp.policy.decision"
 local errors = require "khp.errors"
 local limits = require "khp.limits"
 local options = require "khp.options"
@@ -155,7 +156,7 @@ function policy.load(from, side, text, given)
   end
   local own = {} -- the policy may do what it likes with its table
   for name, value in pairs(functions) do
-    own[name] = value
+    own[name] = side == "server" and type(value) == "function" and decision.returned(value) or value
   end
   return own, side
 end
