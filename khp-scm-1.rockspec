@@ -74,6 +74,7 @@ build = {
         "csrc/lua/timer.c",
         "csrc/lua/tls.c",
         "csrc/net/address.c",
+        "csrc/net/batch.c",
         "csrc/net/connector.c",
         "csrc/net/error.c",
         "csrc/net/listener.c",

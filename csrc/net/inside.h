@@ -9,9 +9,22 @@
 #include "net/reactor.h"
 
 enum {
-    KHP_NET_ANSWERS = 8, /* handlers whose answers leave together */
     KHP_NET_SCRATCH = 64 * 1024,
     KHP_NET_READ = 64 * 1024 /* what the reactor reads at once */
+};
+
+enum { KHP_NET_BATCH = 8, KHP_NET_SHORT = 1024 };
+
+/* What waits to be done together with the same of other streams: batch.c. */
+struct khp_net_batch {
+    struct khp_net_read {
+        struct khp_net_stream *stream;
+        size_t n;
+        uint8_t bytes[KHP_NET_SHORT];
+    } reads[KHP_NET_BATCH];
+    struct khp_net_stream *answers[KHP_NET_BATCH];
+    unsigned read_count, answer_count;
+    uint64_t since; /* nanoseconds: when the first answer was written */
 };
 
 struct khp_net_loop {
@@ -38,9 +51,7 @@ struct khp_net_loop {
 
     bool wants_more; /* it said so, of what it has just read */
 
-    struct khp_net_stream *answers[KHP_NET_ANSWERS]; /* those with an answer to be sent */
-    unsigned answers_count;
-    uint64_t answers_since; /* nanoseconds: when the first of them was written */
+    struct khp_net_batch batch;
 
     struct khp_net_resource *resources;
     struct khp_net_waiter *waiters, *waking;
@@ -111,7 +122,23 @@ void khp_net_loop_bound(struct khp_net_loop *loop, uint64_t ms);
 void khp_net_timers_fire(struct khp_net_loop *loop);
 void khp_net_timers_drop(struct khp_net_loop *loop); /* stops all without firing */
 
+/* ---- batch.c ---- */
+
+/*
+ * Short bytes for an open stream are kept until a few streams have some, or the turn ends; true.
+ * Otherwise, false: those that were kept have been heard, and these are the caller's to hand over.
+ */
+bool khp_net_batch_keeps(struct khp_net_stream *stream, const uint8_t *bytes, size_t n);
+void khp_net_batch_hand_over(struct khp_net_loop *loop);
+
+/* What a handler wrote is to be sent: with the answers of a few others if it is short. */
+void khp_net_batch_answer(struct khp_net_stream *stream);
+void khp_net_batch_send(struct khp_net_loop *loop);
+
 /* ---- stream.c ---- */
+
+/* Bytes that were read: an event of the stream. */
+void khp_net_stream_hear(struct khp_net_stream *stream, uint8_t *bytes, size_t n);
 
 /* What the stream has to do when the loop settles; may free it. */
 void khp_net_stream_settle(struct khp_net_stream *stream);
@@ -135,13 +162,6 @@ void khp_net_stream_opened(struct khp_net_stream *stream); /* OPEN, and its even
 /* Writes what the kernel takes. When all of a CLOSING stream's is written: close_notify, FIN,
  * LINGERING. */
 void khp_net_stream_write_out(struct khp_net_stream *stream);
-
-/*
- * What a handler wrote is to be sent. A short answer waits for those of the next few handlers: the
- * way through the kernel is long, and walked several times in a row it stays in the caches.
- */
-void khp_net_stream_answer(struct khp_net_stream *stream);
-void khp_net_loop_send_answers(struct khp_net_loop *loop);
 
 /* Bytes from the descriptor to the owner, through TLS if there is any; dropped once the stream is
  * closing. */

@@ -163,7 +163,8 @@ static void wake_waiters(struct khp_net_loop *loop) {
 
 void khp_net_loop_settle(struct khp_net_loop *loop) {
     loop->depth++;
-    khp_net_loop_send_answers(loop);
+    khp_net_batch_hand_over(loop);
+    khp_net_batch_send(loop);
     struct khp_net_stream *stream = loop->due;
     loop->due = NULL;
     loop->due_tail = &loop->due;

@@ -251,11 +251,11 @@ static void begin_event(struct khp_net_stream *stream) {
 /* One send for what one read brought. */
 static void end_event(struct khp_net_stream *stream) {
     stream->loop->current = NULL;
-    khp_net_stream_answer(stream);
+    khp_net_batch_answer(stream);
     khp_net_loop_leave(stream->loop);
 }
 
-void khp_net_stream_on_bytes(struct khp_net_stream *stream, uint8_t *bytes, size_t n) {
+void khp_net_stream_hear(struct khp_net_stream *stream, uint8_t *bytes, size_t n) {
     begin_event(stream);
     stream->loop->wants_more = false;
     khp_net_stream_take_in(stream, bytes, n);
@@ -264,7 +264,13 @@ void khp_net_stream_on_bytes(struct khp_net_stream *stream, uint8_t *bytes, size
     end_event(stream);
 }
 
+void khp_net_stream_on_bytes(struct khp_net_stream *stream, uint8_t *bytes, size_t n) {
+    if (!khp_net_batch_keeps(stream, bytes, n))
+        khp_net_stream_hear(stream, bytes, n);
+}
+
 void khp_net_stream_on_writable(struct khp_net_stream *stream) {
+    khp_net_batch_hand_over(stream->loop);
     begin_event(stream);
     size_t before = khp_net_stream_queued(stream);
     stream->blocked = false;
@@ -277,6 +283,7 @@ void khp_net_stream_on_writable(struct khp_net_stream *stream) {
 }
 
 void khp_net_stream_on_closed(struct khp_net_stream *stream, int sys) {
+    khp_net_batch_hand_over(stream->loop);
     khp_net_loop_enter(stream->loop);
     stream->closed = true;
     int pending = stream->write_errno;

@@ -2,11 +2,10 @@
  * A stream of bytes to one peer: TCP or unix socket, plain or TLS, accepted (listener.h) or
  * connected (connector.h). Knows nothing of what the bytes mean.
  *
- * Output is queued. What a stream's own handler wrote leaves in one send(2) when it returns, or,
- * when it is short, when a few handlers more have; what others wrote, in one at the end of the
- * turn. Whatever happens, a stream has exactly one end
- * event; until then the pointer is valid, after it it is not. Every function here may be called
- * from inside the stream's own callbacks.
+ * Output is queued. What a stream's own handler wrote leaves in one send(2) when it returns, short
+ * answers together with those of a few others; what others wrote, in one at the end of the turn.
+ * Whatever happens, a stream has exactly one end event; until then the pointer is valid, after it
+ * it is not. Every function here may be called from inside the stream's own callbacks.
  */
 #ifndef KHP_NET_STREAM_H
 #define KHP_NET_STREAM_H
@@ -73,8 +72,9 @@ void khp_net_stream_flush(struct khp_net_stream *stream);
 void khp_net_stream_want_more(struct khp_net_stream *stream);
 
 /*
- * No more read events until resumed; both idempotent. What TLS has already decrypted waits, too.
- * When writing fails, or the poll backend finds the peer gone, what is left comes before the end.
+ * No more read events until resumed; both idempotent. What TLS has already decrypted waits, too;
+ * what has been read in this turn may still come. When writing fails, or the poll backend finds the
+ * peer gone, what is left comes before the end.
  */
 void khp_net_stream_pause(struct khp_net_stream *stream);
 void khp_net_stream_resume(struct khp_net_stream *stream);

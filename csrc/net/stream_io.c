@@ -12,12 +12,10 @@
 #include "net/tls_stream.h"
 
 enum {
-    SEAL_AT_ONCE = 64 * 1024,    /* plaintext that is encrypted before the next send */
-    NOTIFIED_LINGER_MS = 2000,   /* for the FIN of a peer that has sent its close_notify */
-    CHATTER_MOST = 128 * 1024,   /* of TLS's own to a peer that asks for it and never reads */
-    SHORT_ANSWER = 1024,         /* bytes, that may wait for the next handlers' */
-    ANSWER_PATIENCE_NS = 200000, /* for how long, when these handlers are slow */
-    READ_ON_MOST = 1024 * 1024   /* after a full read, before others have their turn */
+    SEAL_AT_ONCE = 64 * 1024,  /* plaintext that is encrypted before the next send */
+    NOTIFIED_LINGER_MS = 2000, /* for the FIN of a peer that has sent its close_notify */
+    CHATTER_MOST = 128 * 1024, /* of TLS's own to a peer that asks for it and never reads */
+    READ_ON_MOST = 1024 * 1024 /* after a full read, before others have their turn */
 };
 
 /* ---- out ---- */
@@ -101,27 +99,6 @@ void khp_net_stream_write_out(struct khp_net_stream *stream) {
         shutdown(stream->fd, SHUT_WR);
         khp_net_stream_set_state(stream, KHP_NET_STREAM_LINGERING);
     }
-}
-
-void khp_net_loop_send_answers(struct khp_net_loop *loop) {
-    for (unsigned i = 0; i < loop->answers_count; i++)
-        khp_net_stream_write_out(loop->answers[i]);
-    loop->answers_count = 0;
-}
-
-void khp_net_stream_answer(struct khp_net_stream *stream) {
-    struct khp_net_loop *loop = stream->loop;
-    size_t length = khp_net_queue_length(&stream->queue);
-    if (length == 0 || length > SHORT_ANSWER) {
-        khp_net_stream_write_out(stream);
-        return;
-    }
-    uint64_t now = uv_hrtime();
-    if (loop->answers_count == 0)
-        loop->answers_since = now;
-    loop->answers[loop->answers_count++] = stream;
-    if (loop->answers_count == KHP_NET_ANSWERS || now - loop->answers_since > ANSWER_PATIENCE_NS)
-        khp_net_loop_send_answers(loop);
 }
 
 /* One send of both pieces; they are left with what the kernel did not take. */
@@ -262,8 +239,7 @@ void khp_net_stream_take_in(struct khp_net_stream *stream, uint8_t *bytes, size_
     if (stream->state != KHP_NET_STREAM_OPEN && stream->state != KHP_NET_STREAM_HANDSHAKE)
         return;
     if (session == NULL) {
-        if (!pauses(stream))
-            deliver(stream, bytes, n);
+        deliver(stream, bytes, n); /* paused or not: nobody keeps them */
         return;
     }
     if (n > 0)

@@ -86,6 +86,7 @@ static void arm(struct khp_net_loop *loop) {
 }
 
 void khp_net_timers_fire(struct khp_net_loop *loop) {
+    khp_net_batch_hand_over(loop); /* what was heard in time is heard first */
     loop->firing = uv_now(&loop->uv);
     while (loop->timers != NULL && loop->timers->due <= loop->firing) {
         struct khp_net_timer *timer = loop->timers;

@@ -1,5 +1,6 @@
 /*
- * When the answers of handlers leave: short ones a few together, others at once.
+ * What is done together for several streams: which handlers run one after the other, and when their
+ * answers leave.
  */
 #include "net_actor.h"
 
@@ -63,7 +64,7 @@ static void short_answers_leave_in_groups(void **state) {
     ask(100, 0);
     hear_answers();
     for (unsigned i = 0; i < ASKED; i++)
-        assert_in_range(sends_before[i], i < KHP_NET_ANSWERS ? 0 : i + 1 - KHP_NET_ANSWERS, i);
+        assert_in_range(sends_before[i], i < KHP_NET_BATCH ? 0 : i + 1 - KHP_NET_BATCH, i);
     assert_int_equal(sends_before[1], 0);
 }
 
@@ -81,7 +82,7 @@ static void long_answers_and_those_of_slow_handlers_do_not_wait(void **state) {
 
 static void abort_all(struct actor *a) {
     answer(a);
-    for (int i = 0; i < ASKED && readers == KHP_NET_ANSWERS - 1; i++) {
+    for (int i = 0; i < ASKED && readers == KHP_NET_BATCH - 1; i++) {
         khp_net_stream_abort(asked[i].stream);
         asked[i].silent = true;
     }
@@ -100,16 +101,95 @@ static void an_answer_that_waits_may_lose_its_stream(void **state) {
     readers = 0;
     for (int i = 0; i < ASKED; i++)
         UNTIL(asked[i].seen[ENDED] == 1);
-    assert_int_equal(readers, KHP_NET_ANSWERS - 1);
+    assert_int_equal(readers, KHP_NET_BATCH - 1);
     for (int i = 0; i < ASKED; i++)
         (void)close(asked[i].peer);
+}
+
+/* The nth byte is n. */
+static void check_last(struct actor *a) {
+    assert_int_equal(a->last, (uint8_t)a->size);
+}
+
+static void bytes_keep_their_order(void **state) {
+    (void)state;
+    enum { ROUNDS = 200, LONG = KHP_NET_SHORT + 1 };
+    static uint8_t row[ROUNDS * LONG];
+    for (size_t i = 0; i < sizeof row; i++)
+        row[i] = (uint8_t)(i + 1);
+    for (int i = 0; i < ASKED; i++) {
+        asked[i] = (struct actor){.on[READ] = check_last};
+        open_over(tcp_pair, &asked[i]);
+    }
+    size_t sent[ASKED] = {0};
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < ASKED; i++) { /* some are short and some are long */
+            size_t n = (round * 7 + i * 3) % 5 == 0 ? LONG : 1 + (round + i) % KHP_NET_SHORT;
+            assert_int_equal(send(asked[i].peer, row + sent[i] % 256, n, 0), n);
+            sent[i] += n;
+        }
+        assert_true(khp_net_loop_step(loop, 1));
+    }
+    for (int i = 0; i < ASKED; i++) {
+        UNTIL(asked[i].size == sent[i]);
+        hang_up(&asked[i]);
+    }
+}
+
+static void last_bytes_are_heard_before_the_end(void **state) {
+    (void)state;
+    for (int i = 0; i < ASKED; i++) {
+        asked[i] = (struct actor){0};
+        open_over(tcp_pair, &asked[i]);
+    }
+    for (int i = 0; i < ASKED; i++) {
+        tell(&asked[i], "last");
+        if (i % 2 == 0)
+            reset(asked[i].peer);
+        else
+            (void)close(asked[i].peer);
+    }
+    for (int i = 0; i < ASKED; i++) {
+        UNTIL(asked[i].seen[ENDED] == 1);
+        assert_int_equal(asked[i].size, 4);
+        assert_int_equal(asked[i].why.sys, i % 2 == 0 ? ECONNRESET : 0);
+    }
+}
+
+static void note_pause(struct actor *a) {
+    for (int i = 0; i < ASKED && readers == 0; i++)
+        khp_net_stream_pause(asked[i].stream);
+    readers++;
+    (void)a;
+}
+
+static void a_pause_of_others_loses_nothing(void **state) {
+    (void)state;
+    for (int i = 0; i < ASKED; i++) {
+        asked[i] = (struct actor){.on[READ] = note_pause};
+        open_over(tcp_pair, &asked[i]);
+    }
+    for (int i = 0; i < ASKED; i++)
+        tell(&asked[i], "x");
+    readers = 0;
+    settle();
+    assert_in_range(readers, 1, ASKED - 1);
+    for (int i = 0; i < ASKED; i++)
+        khp_net_stream_resume(asked[i].stream);
+    for (int i = 0; i < ASKED; i++) {
+        UNTIL(asked[i].size == 1);
+        hang_up(&asked[i]);
+    }
 }
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
         BOTH(short_answers_leave_in_groups),
         BOTH(long_answers_and_those_of_slow_handlers_do_not_wait),
+        BOTH(bytes_keep_their_order),
+        BOTH(last_bytes_are_heard_before_the_end),
+        BOTH(a_pause_of_others_loses_nothing),
         BOTH(an_answer_that_waits_may_lose_its_stream),
     };
-    return cmocka_run_group_tests_name("answers", tests, set_up_once, NULL);
+    return cmocka_run_group_tests_name("batches", tests, set_up_once, NULL);
 }
