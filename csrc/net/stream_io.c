@@ -111,7 +111,8 @@ static void send_pieces(struct khp_net_stream *stream, struct iovec pieces[2]) {
     size_t taken = sent(stream, n, pieces[0].iov_len + pieces[1].iov_len);
     for (int i = 0; i < 2; i++) {
         size_t part = taken < pieces[i].iov_len ? taken : pieces[i].iov_len;
-        pieces[i].iov_base = (char *)pieces[i].iov_base + part;
+        if (part > 0) /* an empty piece may be nowhere */
+            pieces[i].iov_base = (char *)pieces[i].iov_base + part;
         pieces[i].iov_len -= part;
         taken -= part;
     }
