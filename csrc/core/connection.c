@@ -230,7 +230,7 @@ static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
 }
 
 static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
-    while (reads_frames(conn)) {
+    while (reads_frames(conn) && (n > 0 || khp_ws_reader_holds(&conn->reader))) {
         struct khp_ws_message message;
         size_t used = 0;
         enum khp_ws_event event = khp_ws_reader_next(&conn->reader, bytes, n, &used, &message);

@@ -49,10 +49,13 @@ bool lkhp_enter(struct lkhp_loop *loop, lua_CFunction f, void *event) {
      * Ctrl-C: it is meant for who turns the loop, not for this event.
      */
     lua_Hook hook = lua_gethook(L);
-    int mask = lua_gethookmask(L), count = lua_gethookcount(L);
+    int mask = 0, count = 0;
     bool interrupted = hook != loop->hook && hook != NULL;
-    if (interrupted)
+    if (interrupted) {
+        mask = lua_gethookmask(L);
+        count = lua_gethookcount(L);
         lua_sethook(L, loop->hook, 0, 0);
+    }
     lua_pushcfunction(L, traceback);
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, event);

@@ -75,11 +75,14 @@ size_t khp_ws_header_encode(uint8_t out[KHP_WS_HEADER_MAX], const struct khp_ws_
  * any alignment. */
 void khp_ws_mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t key[4], size_t offset) {
     uint8_t turned[4];
-    for (size_t i = 0; i < sizeof turned; i++) {
-        turned[i] = key[(offset + i) & 3];
+    memcpy(turned, key, sizeof turned);
+    if ((offset & 3) != 0) { /* seldom, and a short frame feels it */
+        for (size_t i = 0; i < sizeof turned; i++) {
+            turned[i] = key[(offset + i) & 3];
+        }
     }
     uint32_t half;
-    memcpy(&half, (offset & 3) == 0 ? key : turned, sizeof half);
+    memcpy(&half, turned, sizeof half);
     const uint64_t mask = (uint64_t)half << 32 | half;
     size_t i = 0;
     for (; n - i >= 4 * sizeof mask; i += 4 * sizeof mask) {

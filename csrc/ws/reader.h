@@ -77,11 +77,16 @@ void khp_ws_reader_free(struct khp_ws_reader *reader);
 /*
  * Takes bytes (which are overwritten) up to the end of the next event; *used tells how many. Call
  * again with the rest until KHP_WS_EVENT_NONE, also when no bytes are left: that call lets go of
- * the delivered message. A message of one frame that lies whole in `bytes` is delivered from there
- * without a copy. The text of a message with reserved bits is not checked: it is the extension's,
- * to decode and to check.
+ * the delivered message, unless it was not the reader's (khp_ws_reader_holds). A message of one
+ * frame that lies whole in `bytes` is delivered from there without a copy. The text of a message
+ * with reserved bits is not checked: it is the extension's, to decode and to check.
  */
 enum khp_ws_event khp_ws_reader_next(struct khp_ws_reader *reader, uint8_t *bytes, size_t n,
                                      size_t *used, struct khp_ws_message *message);
+
+/* Does it hold memory: of a message or a control frame, delivered or not complete? */
+static inline bool khp_ws_reader_holds(const struct khp_ws_reader *reader) {
+    return reader->buffer != NULL || reader->control != NULL;
+}
 
 #endif
