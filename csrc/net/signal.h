@@ -19,6 +19,6 @@ struct khp_net_signal *khp_net_signal_watch(struct khp_net_loop *loop, int numbe
                                             struct khp_net_error *error);
 
 /* Stops watching; also done when the loop is freed, and then this must not be called any more. */
-void khp_net_signal_close(struct khp_net_signal *signal);
+void khp_net_signal_close(struct khp_net_signal *self);
 
 #endif

@@ -118,10 +118,18 @@ static void send_pieces(struct khp_net_stream *stream, struct iovec pieces[2]) {
     }
 }
 
+/* An iovec has no const, and what is sent is not written to. */
+static struct iovec piece_of(const void *bytes, size_t n) {
+    union {
+        const void *given;
+        void *base;
+    } piece = {.given = bytes};
+    return (struct iovec){.iov_base = piece.base, .iov_len = n};
+}
+
 bool khp_net_stream_write_large(struct khp_net_stream *stream, const void *head, size_t head_size,
                                 const void *body, size_t body_size) {
-    struct iovec pieces[] = {{(void *)(uintptr_t)head, head_size},
-                             {(void *)(uintptr_t)body, body_size}};
+    struct iovec pieces[] = {piece_of(head, head_size), piece_of(body, body_size)};
     if (stream->tls == NULL && stream->state == KHP_NET_STREAM_OPEN) {
         khp_net_stream_write_out(stream);
         if (may_send(stream))

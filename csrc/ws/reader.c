@@ -6,6 +6,7 @@
  */
 #include "ws/reader.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,7 @@ static bool grow(struct khp_ws_reader *reader, size_t capacity) {
         return false;
     }
     if (reader->borrowed) {
+        assert(reader->buffer != NULL);
         memcpy(buffer, reader->buffer, reader->size);
         reader->borrowed = reader->spare->lent = false;
     }
@@ -86,6 +88,7 @@ static bool grow(struct khp_ws_reader *reader, size_t capacity) {
 static bool make_room(struct khp_ws_reader *reader, size_t n) {
     size_t need = reader->size + n;
     if (need <= reader->capacity || borrow(reader, need)) {
+        assert(reader->buffer != NULL);
         return true;
     }
     uint64_t most = reader->frame.fin ? reader->size + reader->remaining : reader->limits->message;

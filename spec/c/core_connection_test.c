@@ -251,16 +251,16 @@ static void an_end_without_a_close_frame_is_1006(void **state) {
 static void what_the_protocol_forbids_is_told_and_ends(void **state) {
     (void)state;
     static const struct {
-        uint8_t first;
         const char *payload;
         size_t n;
         unsigned code;
+        uint8_t first;
     } cases[] = {
-        {0x83, "", 0, 1002},             /* an opcode that there is not */
-        {0xc1, "x", 1, 1002},            /* a reserved bit */
-        {0x81, "\xff", 1, 1007},         /* not UTF-8 */
-        {0x82, "12345678901", 11, 1009}, /* above the limit */
-        {0x88, "\x03\xed", 2, 1002},     /* 1005 on the wire */
+        {"", 0, 1002, 0x83},             /* an opcode that there is not */
+        {"x", 1, 1002, 0xc1},            /* a reserved bit */
+        {"\xff", 1, 1007, 0x81},         /* not UTF-8 */
+        {"12345678901", 11, 1009, 0x82}, /* above the limit */
+        {"\x03\xed", 2, 1002, 0x88},     /* 1005 on the wire */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (int role = 0; role < 2; role++) {

@@ -508,7 +508,7 @@ static void shutdown_sends_all_and_a_close_notify(void **state) {
     memset(room, 's', MUCH);
     khp_net_stream_commit(a.stream, MUCH);
     assert_int_equal(khp_net_stream_queued(a.stream), MUCH);
-    khp_net_stream_shutdown(a.stream, 10000 * patience());
+    khp_net_stream_shutdown(a.stream, (uint64_t)10000 * patience());
     raw_write(&r, "dropped", 7);
     a.silent = true;
     assert_int_equal(raw_read(&r, MUCH + 1, &why), MUCH);
@@ -745,7 +745,7 @@ static void gather(void) {
     for (int i = 0; i < ends / 2; i++) {
         int pair[2];
         struct actor *a = &crowd[i], *b = &crowd[ends - 1 - i];
-        uint64_t handshake_ms = 10000 * patience();
+        uint64_t handshake_ms = (uint64_t)10000 * patience();
         *a = (struct actor){.tls = host_tls, .server = true, .handshake_ms = handshake_ms};
         *b = (struct actor){.tls = guest_tls, .name = "localhost", .handshake_ms = handshake_ms};
         unix_pair(pair);
