@@ -114,9 +114,9 @@ describe("a server with a policy", function()
           misdeed[1]),
       }
       for round = 1, 2 do
-        local before = core.loop.clock()
+        local before = os.clock() -- ours alone, whoever else has the processor meanwhile
         refused(500)
-        local took = core.loop.clock() - before
+        local took = os.clock() - before
         assert.truthy(took < 1 * SLOWER, took)
         assert.equal(round, #lines, table.concat(lines, "\n"))
         assert.equal(1, (lines[round]:find(("error: %s/p.lua: extended: "):format(folder), 1, true)), lines[round])
@@ -203,7 +203,7 @@ describe("a server with a policy", function()
       ["return { extended = 5 }"] = "p.lua: extended: a function expected, not number",
       ["return {"] = "p.lua:1: unexpected symbol near <eof>",
     } do
-      local before = core.loop.clock()
+      local before = os.clock()
       local none, problem, code, detail = khp.listen {
         host = "127.0.0.1", port = 0, policy = write(text), limits = { policy_time = 0.8 * SLOWER },
       }
@@ -211,7 +211,7 @@ describe("a server with a policy", function()
       assert.equal("EPOLICY", code)
       assert.equal(folder .. "/" .. message, problem)
       assert.equal(folder .. "/p.lua", detail.path)
-      assert.truthy(core.loop.clock() - before < 1 * SLOWER)
+      assert.truthy(os.clock() - before < 1 * SLOWER)
     end
   end)
 
