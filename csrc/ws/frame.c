@@ -71,28 +71,33 @@ size_t khp_ws_header_encode(uint8_t out[KHP_WS_HEADER_MAX], const struct khp_ws_
     return size;
 }
 
-/* 32 bytes a turn, loads before stores: a pattern that compilers turn into vector instructions at
- * any alignment. */
+/*
+ * 32 bytes a turn, loads before stores, and no array in between: that is what compilers turn into
+ * two vector instructions of each kind, at any alignment.
+ */
 void khp_ws_mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t key[4], size_t offset) {
-    uint8_t turned[4];
-    memcpy(turned, key, sizeof turned);
-    if ((offset & 3) != 0) { /* seldom, and a short frame feels it */
-        for (size_t i = 0; i < sizeof turned; i++) {
-            turned[i] = key[(offset + i) & 3];
-        }
-    }
+    uint8_t twice[8];
+    memcpy(twice, key, 4);
+    memcpy(twice + 4, key, 4);
+    const uint8_t *turned = twice + (offset & 3);
     uint32_t half;
     memcpy(&half, turned, sizeof half);
     const uint64_t mask = (uint64_t)half << 32 | half;
     size_t i = 0;
     for (; n - i >= 4 * sizeof mask; i += 4 * sizeof mask) {
-        uint64_t block[4];
-        memcpy(block, in + i, sizeof block);
-        block[0] ^= mask;
-        block[1] ^= mask;
-        block[2] ^= mask;
-        block[3] ^= mask;
-        memcpy(out + i, block, sizeof block);
+        uint64_t a, b, c, d;
+        memcpy(&a, in + i, sizeof a);
+        memcpy(&b, in + i + 8, sizeof b);
+        memcpy(&c, in + i + 16, sizeof c);
+        memcpy(&d, in + i + 24, sizeof d);
+        a ^= mask;
+        b ^= mask;
+        c ^= mask;
+        d ^= mask;
+        memcpy(out + i, &a, sizeof a);
+        memcpy(out + i + 8, &b, sizeof b);
+        memcpy(out + i + 16, &c, sizeof c);
+        memcpy(out + i + 24, &d, sizeof d);
     }
     for (; n - i >= sizeof mask; i += sizeof mask) {
         uint64_t block;
