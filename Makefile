@@ -20,7 +20,7 @@ LUA_PC := $(firstword $(foreach name,lua5.4 lua54 lua-5.4 lua,\
 export LUA
 LUA_INCDIR ?= $(if $(LUA_PC),$(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-only-I $(LUA_PC)))))
 
-LIBRARIES := libwebsockets libuv openssl
+LIBRARIES := libwebsockets libuv openssl zlib
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ FOUND_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(LIBRA
 FOUND_LDFLAGS := $(shell $(PKG_CONFIG) --libs-only-L $(LIBRARIES) 2>/dev/null)
 KHP_CFLAGS = -std=c11 $(WARNINGS) $(WERROR) -fvisibility=hidden -fPIC -D_GNU_SOURCE -Icsrc \
 	$(if $(CRYPT_LIBS),-DKHP_HAVE_CRYPT) $(if $(LUA_INCDIR),-isystem $(LUA_INCDIR)) $(FOUND_CFLAGS)
-KHP_LIBS := -lwebsockets -luv -lssl -lcrypto
+KHP_LIBS := -lwebsockets -luv -lssl -lcrypto -lz
 # crypt(3), for password files: where the system has none, what needs it is refused (docs/decisions/0006-crypt.md). It
 # is looked for once, and only when something is compiled. CRYPT_LIBS= leaves it out.
 ifeq ($(origin CRYPT_LIBS),undefined)
@@ -80,7 +80,7 @@ $(BUILD)/obj/%.o: csrc/%.c | $(BUILD)/found
 -include $(ROOM_OBJECTS:.o=.d) $(LUA_OBJECTS:.o=.d)
 
 # Nothing is installed by building. What is missing is told once, in words, instead of by the first #include that fails.
-PROBE = printf '\#include <%s>\n' lauxlib.h libwebsockets.h uv.h openssl/ssl.h | $(COMPILE) -E -xc - -o /dev/null
+PROBE = printf '\#include <%s>\n' lauxlib.h libwebsockets.h uv.h openssl/ssl.h zlib.h | $(COMPILE) -E -xc - -o /dev/null
 $(BUILD)/found:
 	@mkdir -p $(@D)
 	@$(PROBE) 2>/dev/null || { CC='$(CC)' scripts/dependencies --check && $(PROBE); exit 1; }

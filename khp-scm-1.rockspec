@@ -35,6 +35,7 @@ external_dependencies = {
   LIBUV = { header = "uv.h", library = "uv" },
   OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
   LIBCRYPTO = { header = "openssl/evp.h", library = "crypto" },
+  ZLIB = { header = "zlib.h", library = "z" },
 }
 
 -- The lists of files are written by `make rockspec`.
@@ -89,6 +90,7 @@ build = {
         "csrc/net/tls_explain.c",
         "csrc/net/tls_stream.c",
         "csrc/ws/crypto.c",
+        "csrc/ws/deflate.c",
         "csrc/ws/frame.c",
         "csrc/ws/reader.c",
         "csrc/ws/utf8.c",
@@ -96,11 +98,13 @@ build = {
       defines = { "_GNU_SOURCE" },
       incdirs = {
         "csrc", "$(LIBWEBSOCKETS_INCDIR)", "$(LIBUV_INCDIR)", "$(OPENSSL_INCDIR)", "$(LIBCRYPTO_INCDIR)",
+        "$(ZLIB_INCDIR)",
       },
       libdirs = {
         "$(LIBWEBSOCKETS_LIBDIR)", "$(LIBUV_LIBDIR)", "$(OPENSSL_LIBDIR)", "$(LIBCRYPTO_LIBDIR)",
+        "$(ZLIB_LIBDIR)",
       },
-      libraries = { "websockets", "uv", "ssl", "crypto" },
+      libraries = { "websockets", "uv", "ssl", "crypto", "z" },
     },
     -- Lua
     ["khp"] = "lua/khp/init.lua",

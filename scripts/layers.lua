@@ -37,6 +37,7 @@ local LIBRARIES = {
   { "^openssl/sha%.h$", DIGESTS },
   { "^openssl/err%.h$", DIGESTS },
   { "^openssl/", set "net" },
+  { "^zlib%.h$", set "ws" },
   { "^lua%.h", set "lua" },
   { "^luaconf%.h$", set "lua" },
   { "^lualib%.h$", set "lua" },

@@ -4,7 +4,31 @@
  */
 #include "lua/lkhp.h"
 
+#include <openssl/crypto.h>
+#include <string.h>
+
+#include "net/loop.h"
+#include "ws/deflate.h"
+
 LUAMOD_API int luaopen_khp_core(lua_State *L);
+
+/* Sets the field to the number in a library's own words: "OpenSSL 3.0.2 15 Mar 2022", "4.1.6-". */
+static void set_version(lua_State *L, const char *name, const char *words) {
+    const char *number = words + strcspn(words, "0123456789");
+    lua_pushlstring(L, number, strcspn(number, " -"));
+    lua_setfield(L, -2, name);
+}
+
+/* core.versions() → { libwebsockets =, libuv =, openssl =, zlib = }: of those that are loaded. */
+static int versions(lua_State *L) {
+    struct khp_net_versions net = khp_net_versions();
+    lua_createtable(L, 0, 4);
+    set_version(L, "libwebsockets", net.libwebsockets);
+    set_version(L, "libuv", net.libuv);
+    set_version(L, "openssl", OpenSSL_version(OPENSSL_VERSION));
+    set_version(L, "zlib", khp_ws_deflate_version());
+    return 1;
+}
 
 __attribute__((visibility("default"))) int luaopen_khp_core(lua_State *L) {
     static const struct {
@@ -16,10 +40,12 @@ __attribute__((visibility("default"))) int luaopen_khp_core(lua_State *L) {
         {"tls", lkhp_open_tls},       {"http", lkhp_open_http},   {"crypto", lkhp_open_crypto},
     };
     luaL_checkversion(L);
-    lua_createtable(L, 0, sizeof rooms / sizeof *rooms);
+    lua_createtable(L, 0, sizeof rooms / sizeof *rooms + 1);
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
         rooms[i].open(L);
         lua_setfield(L, -2, rooms[i].name);
     }
+    lua_pushcfunction(L, versions);
+    lua_setfield(L, -2, "versions");
     return 1;
 }

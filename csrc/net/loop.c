@@ -9,6 +9,10 @@
 
 #include "net/inside.h"
 
+struct khp_net_versions khp_net_versions(void) {
+    return (struct khp_net_versions){khp_net_reactor_version(), uv_version_string()};
+}
+
 static void wakened(uv_async_t *waker) {
     struct khp_net_loop *loop = waker->data;
     khp_net_loop_enter(loop);

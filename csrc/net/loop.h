@@ -13,6 +13,12 @@
 
 struct khp_net_loop;
 
+/* Of the libraries that are loaded, as each of them says it. */
+struct khp_net_versions {
+    const char *libwebsockets, *libuv;
+};
+struct khp_net_versions khp_net_versions(void);
+
 enum khp_net_backend {
     KHP_NET_BACKEND_AUTO, /* libuv, or poll where its plugin cannot be loaded */
     KHP_NET_BACKEND_UV,   /* libuv or fail */

@@ -44,6 +44,10 @@ struct khp_net_reactor {
     lws_sorted_usec_list_t bound; /* poll backend: ends a wait */
 };
 
+const char *khp_net_reactor_version(void) {
+    return lws_get_library_version();
+}
+
 /* ---- what libwebsockets tells us ---- */
 
 /*

@@ -12,6 +12,8 @@
 struct lws;
 struct khp_net_reactor;
 
+const char *khp_net_reactor_version(void); /* of libwebsockets */
+
 /*
  * Events go to the khp_net_stream_on_* functions below. backend: UV or POLL. NULL and *error when
  * libwebsockets cannot be set up that way (UV: its plugin cannot be loaded).
