@@ -60,6 +60,8 @@ build = {
         "csrc/http/writer.c",
         "csrc/lua/budget.c",
         "csrc/lua/conn.c",
+        "csrc/lua/conn_events.c",
+        "csrc/lua/conn_pipe.c",
         "csrc/lua/crypto.c",
         "csrc/lua/http.c",
         "csrc/lua/http_grammar.c",

@@ -253,6 +253,8 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
             break;
         case KHP_WS_EVENT_PING:
             answer_ping(conn, &message);
+            if (conn->handler->ping && conn->state == KHP_CONN_OPEN)
+                conn->handler->ping(conn->owner, message.payload, message.length);
             break;
         case KHP_WS_EVENT_PONG:
             conn->pinged = false;

@@ -72,6 +72,7 @@ struct khp_conn_handler {
                                   khp_net_stream_start_tls() */
     void (*bytes)(void *owner, const uint8_t *bytes, size_t n); /* while raw */
     void (*message)(void *owner, enum khp_ws_opcode kind, const uint8_t *bytes, size_t n);
+    void (*ping)(void *owner, const uint8_t *bytes, size_t n); /* has been answered; may be NULL */
     void (*pong)(void *owner, const uint8_t *bytes, size_t n);
     void (*drained)(void *owner);  /* after a send was refused: the queue is below half of its limit
                                       and of what it held then */
@@ -155,6 +156,15 @@ enum khp_conn_send {
 /* Queues one frame. kind: text, binary, ping or pong. */
 enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
                                  const uint8_t *bytes, size_t n);
+
+/*
+ * The two halves of it, for who has to know before it makes the bytes of a frame: is there room in
+ * the queue for a message of n bytes; and one frame, with reserved bits (RSV1 = 4, RSV2 = 2,
+ * RSV3 = 1), whatever the queue holds.
+ */
+enum khp_conn_send khp_conn_room(struct khp_conn *conn, size_t n);
+enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind, uint8_t rsv,
+                                  const uint8_t *bytes, size_t n);
 
 /*
  * Begins the end in order; what was sent before goes out first. Frames: code and reason (at most

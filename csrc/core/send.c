@@ -20,18 +20,33 @@ static bool has_room(struct khp_conn *conn, uint64_t n) {
     return false;
 }
 
-enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
-                                 const uint8_t *bytes, size_t n) {
+enum khp_conn_send khp_conn_room(struct khp_conn *conn, size_t n) {
     if (conn->state != KHP_CONN_OPEN)
         return KHP_CONN_CLOSED;
-    struct khp_ws_header header = {
-        .length = n, .opcode = (uint8_t)kind, .fin = true, .masked = conn->role == KHP_WS_CLIENT};
     if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
         return KHP_CONN_TOO_BIG;
     if (!has_room(conn, n + KHP_WS_HEADER_MAX)) {
         conn->refused = true;
         return KHP_CONN_FULL;
     }
+    return KHP_CONN_SENT;
+}
+
+enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
+                                 const uint8_t *bytes, size_t n) {
+    enum khp_conn_send room = khp_conn_room(conn, n);
+    return room == KHP_CONN_SENT ? khp_conn_frame(conn, kind, 0, bytes, n) : room;
+}
+
+enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind, uint8_t rsv,
+                                  const uint8_t *bytes, size_t n) {
+    if (conn->state != KHP_CONN_OPEN)
+        return KHP_CONN_CLOSED;
+    struct khp_ws_header header = {.length = n,
+                                   .opcode = (uint8_t)kind,
+                                   .rsv = rsv,
+                                   .fin = true,
+                                   .masked = conn->role == KHP_WS_CLIENT};
     if (n >= KHP_CONN_LARGE && !header.masked) {
         uint8_t head[KHP_WS_HEADER_MAX];
         size_t size = khp_ws_header_encode(head, &header);

@@ -1,164 +1,21 @@
 /*
  * The userdata "khp.conn": a connection of csrc/core with its Lua values. The functions made here
  * are for lua/khp; what users may call on a connection is the table of methods that
- * lua/khp/connection.lua fills.
- *
- * User values: the fields that users see, the function for messages, the table of functions for all
- * other events, by name, and the state that lua/khp keeps for itself.
+ * lua/khp/connection.lua fills. What is heard of a connection is conn_events.c's.
  */
-#include "lua/lkhp.h"
+#include "lua/conn.h"
 
 #include <string.h>
 
 #include "ws/utf8.h"
 
-enum { FIELDS = 1, ON_MESSAGE, EVENTS, STATE, USER_VALUES = STATE };
-
-struct lkhp_conn {
-    struct khp_conn conn;
-    struct lkhp_loop *loop;
-    int reference; /* in the registry while the stream lives, else LUA_NOREF */
-};
-
 #define CONN "khp.conn"
-
-/* ---- events ---- */
-
-struct event {
-    struct lkhp_conn *conn;
-    const char *name;
-    const void *bytes;
-    size_t n;
-    enum khp_ws_opcode kind;
-    const struct khp_conn_close *close;
-};
-
-static int deliver_message(lua_State *L) {
-    const struct event *event = lua_touserdata(L, 1);
-    const struct lkhp_conn *self = event->conn;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, self->reference);
-    lua_getiuservalue(L, -1, ON_MESSAGE);
-    lua_pushvalue(L, -2);
-    lua_pushlstring(L, event->bytes, event->n);
-    lua_rawgeti(L, LUA_REGISTRYINDEX,
-                event->kind == KHP_WS_TEXT ? self->loop->text : self->loop->binary);
-    lua_call(L, 3, 0);
-    return 0;
-}
-
-static const char *const by_names[] = {[KHP_CONN_BY_LOCAL] = "local",
-                                       [KHP_CONN_BY_PEER] = "peer",
-                                       [KHP_CONN_BY_NETWORK] = "network",
-                                       [KHP_CONN_BY_TIMEOUT] = "timeout"};
-
-/* Pushes the function for events of this name, the connection and its state. false: nobody hears
- * them. */
-static bool push_handler(lua_State *L, const struct lkhp_conn *conn, const char *name) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, conn->reference);
-    lua_getiuservalue(L, -1, EVENTS);
-    if (lua_getfield(L, -1, name) == LUA_TNIL)
-        return false;
-    lua_replace(L, -2);
-    lua_insert(L, -2);
-    lua_getiuservalue(L, -1, STATE);
-    return true;
-}
-
-/* f(conn, state [, bytes]), or closed(conn, state, code, reason, clean, by, net code) */
-static int deliver_event(lua_State *L) {
-    const struct event *event = lua_touserdata(L, 1);
-    int arguments = 2;
-    if (!push_handler(L, event->conn, event->name))
-        return 0;
-    if (event->bytes) {
-        lua_pushlstring(L, event->bytes, event->n);
-        arguments = 3;
-    } else if (event->close) {
-        lua_pushinteger(L, (lua_Integer)event->close->code);
-        lua_pushlstring(L, event->close->reason, event->close->length);
-        lua_pushboolean(L, event->close->clean);
-        lua_pushstring(L, by_names[event->close->by]);
-        if (event->close->net == KHP_NET_OK)
-            lua_pushnil(L);
-        else
-            lua_pushstring(L, lkhp_net_code(event->close->net));
-        arguments = 7;
-    }
-    lua_call(L, arguments, 0);
-    return 0;
-}
-
-/* A handler that throws ends its own connection, and no other. */
-static void raise(lua_CFunction deliver, struct event *event) {
-    struct lkhp_conn *self = event->conn;
-    if (!lkhp_enter(self->loop, deliver, event) && self->loop->net) {
-        static const char reason[] = "internal error";
-        khp_conn_close(&self->conn, KHP_WS_INTERNAL_ERROR, reason, sizeof reason - 1);
-    }
-}
-
-static void on_open(void *owner) {
-    raise(deliver_event, &(struct event){.conn = owner, .name = "open"});
-}
-
-static void on_bytes(void *owner, const uint8_t *bytes, size_t n) {
-    raise(deliver_event, &(struct event){.conn = owner, .name = "bytes", .bytes = bytes, .n = n});
-}
-
-static void on_message(void *owner, enum khp_ws_opcode kind, const uint8_t *bytes, size_t n) {
-    raise(deliver_message, &(struct event){.conn = owner, .kind = kind, .bytes = bytes, .n = n});
-}
-
-static void on_pong(void *owner, const uint8_t *bytes, size_t n) {
-    if (n) /* keepalive's own pings are empty */
-        raise(deliver_event,
-              &(struct event){.conn = owner, .name = "pong", .bytes = bytes, .n = n});
-}
-
-static void on_drained(void *owner) {
-    raise(deliver_event, &(struct event){.conn = owner, .name = "drained"});
-}
-
-static void on_deadline(void *owner) {
-    raise(deliver_event, &(struct event){.conn = owner, .name = "deadline"});
-}
-
-static void on_closed(void *owner, const struct khp_conn_close *close) {
-    raise(deliver_event, &(struct event){.conn = owner, .name = "closed", .close = close});
-}
-
-static int forget(lua_State *L) {
-    struct lkhp_conn *self = lua_touserdata(L, 1);
-    bool heard = push_handler(L, self, "gone");
-    lkhp_drop(L, self->loop, &self->reference);
-    if (heard)
-        lua_call(L, 2, 0);
-    return 0;
-}
-
-static void on_gone(void *owner) {
-    struct lkhp_conn *self = owner;
-    lkhp_enter(self->loop, forget, self);
-}
-
-static const struct khp_conn_handler handler = {.open = on_open,
-                                                .bytes = on_bytes,
-                                                .message = on_message,
-                                                .pong = on_pong,
-                                                .drained = on_drained,
-                                                .deadline = on_deadline,
-                                                .closed = on_closed,
-                                                .gone = on_gone};
 
 /* ---- making one ---- */
 
-/*
- * The connection at index 1, told from any other userdata by its size and its handler: a short
- * message would feel the price of luaL_checkudata's search by name.
- */
-static struct lkhp_conn *check(lua_State *L) {
+struct lkhp_conn *lkhp_conn_check(lua_State *L) {
     struct lkhp_conn *self = lua_touserdata(L, 1);
-    if (self && lua_rawlen(L, 1) == sizeof *self && self->conn.handler == &handler)
+    if (self && lua_rawlen(L, 1) == sizeof *self && self->conn.handler == &lkhp_conn_handler)
         return self;
     luaL_typeerror(L, 1, CONN);
     return NULL;
@@ -166,16 +23,16 @@ static struct lkhp_conn *check(lua_State *L) {
 
 struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int events) {
     events = lua_absindex(L, events);
-    struct lkhp_conn *self = lua_newuserdatauv(L, sizeof *self, USER_VALUES);
+    struct lkhp_conn *self = lua_newuserdatauv(L, sizeof *self, LKHP_USER_VALUES);
     memset(self, 0, sizeof *self);
-    self->conn.handler = &handler;
+    self->conn.handler = &lkhp_conn_handler;
     self->loop = loop;
     self->reference = LUA_NOREF;
     luaL_setmetatable(L, CONN);
     lua_pushvalue(L, events);
-    lua_setiuservalue(L, -2, EVENTS);
+    lua_setiuservalue(L, -2, LKHP_EVENTS);
     lua_pushvalue(L, events + 1);
-    lua_setiuservalue(L, -2, STATE);
+    lua_setiuservalue(L, -2, LKHP_STATE);
     lua_pushvalue(L, -1);
     self->reference = lkhp_hold(L, loop);
     return self;
@@ -183,8 +40,8 @@ struct lkhp_conn *lkhp_conn_push(lua_State *L, struct lkhp_loop *loop, int event
 
 void lkhp_conn_begin(struct lkhp_conn *self, struct khp_net_stream *stream,
                      struct khp_conn_settings *settings) {
-    khp_conn_init(&self->conn, self->loop->net, stream, settings, &self->loop->shared, &handler,
-                  self);
+    khp_conn_init(&self->conn, self->loop->net, stream, settings, &self->loop->shared,
+                  &lkhp_conn_handler, self);
 }
 
 /*
@@ -224,7 +81,7 @@ static int conn_connect(lua_State *L) {
 /* nil, "closed", "ECLOSED", fields.closed */
 static int closed(lua_State *L) {
     lkhp_fail(L, "closed", "ECLOSED");
-    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE)
+    if (lua_getiuservalue(L, 1, LKHP_FIELDS) == LUA_TTABLE)
         lua_getfield(L, -1, "closed");
     else
         lua_pushnil(L);
@@ -232,7 +89,7 @@ static int closed(lua_State *L) {
     return 4;
 }
 
-static int sent(lua_State *L, enum khp_conn_send result) {
+int lkhp_conn_sent(lua_State *L, enum khp_conn_send result) {
     switch (result) {
     case KHP_CONN_SENT:
         lua_pushboolean(L, true);
@@ -249,7 +106,7 @@ static int sent(lua_State *L, enum khp_conn_send result) {
     return lkhp_fail(L, "not enough memory", "ELIMIT");
 }
 
-static bool is_text(lua_State *L, int index) {
+bool lkhp_is_text(lua_State *L, int index) {
     size_t n;
     if (lua_isnoneornil(L, index))
         return true;
@@ -261,23 +118,40 @@ static bool is_text(lua_State *L, int index) {
     return true;
 }
 
+bool lkhp_is_utf8(const char *text, size_t n) {
+    struct khp_ws_utf8 utf8 = {0};
+    return khp_ws_utf8_feed(&utf8, (const uint8_t *)text, n) && khp_ws_utf8_complete(&utf8);
+}
+
+/* What pipe:send(message, kind) returns. */
+static int send_through_pipe(lua_State *L, bool text) {
+    struct lkhp_conn *self = lkhp_conn_check(L);
+    lua_settop(L, 2);
+    lua_getiuservalue(L, 1, LKHP_PIPE);
+    lua_getfield(L, -1, "send");
+    lua_replace(L, 1);
+    lua_insert(L, 2);
+    lkhp_push_kind(L, self->loop, text);
+    lua_call(L, 3, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
 static int send_message(lua_State *L, struct lkhp_conn *self) {
     size_t n;
     const char *message = luaL_checklstring(L, 2, &n);
-    bool text = is_text(L, 3);
-    if (text) {
-        struct khp_ws_utf8 utf8 = {0};
-        if (!khp_ws_utf8_feed(&utf8, (const uint8_t *)message, n) || !khp_ws_utf8_complete(&utf8))
-            return lkhp_fail(L, "a text message must be UTF-8; send it as \"binary\"", "EPROTOCOL");
-    }
-    return sent(L, khp_conn_send(&self->conn, text ? KHP_WS_TEXT : KHP_WS_BINARY,
-                                 (const uint8_t *)message, n));
+    bool text = lkhp_is_text(L, 3);
+    if (text && !lkhp_is_utf8(message, n))
+        return lkhp_fail(L, "a text message must be UTF-8; send it as \"binary\"", "EPROTOCOL");
+    if (self->piped)
+        return send_through_pipe(L, text);
+    return lkhp_conn_sent(L, khp_conn_send(&self->conn, text ? KHP_WS_TEXT : KHP_WS_BINARY,
+                                           (const uint8_t *)message, n));
 }
 
 /* send(conn, message [, kind = "text"]) → true | nil, message, code, detail. The application's:
  * nothing of it is on the wire before the handshakes are completed (KHP E2). */
 static int conn_send(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     if (!self->conn.opened && self->conn.state <= KHP_CONN_OPEN)
         return lkhp_fail(L, "the handshake is not completed", "EHANDSHAKE");
     return send_message(L, self);
@@ -285,21 +159,21 @@ static int conn_send(lua_State *L) {
 
 /* send_handshake(conn, message [, kind]): the same, for messages of the extended handshake */
 static int conn_send_handshake(lua_State *L) {
-    return send_message(L, check(L));
+    return send_message(L, lkhp_conn_check(L));
 }
 
 /* send_ping(conn, payload): at most 125 bytes */
 static int conn_send_ping(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     size_t n;
     const char *payload = luaL_checklstring(L, 2, &n);
     luaL_argcheck(L, n <= KHP_WS_CONTROL_MAX, 2, "a ping carries at most 125 bytes");
-    return sent(L, khp_conn_send(&self->conn, KHP_WS_PING, (const uint8_t *)payload, n));
+    return lkhp_conn_sent(L, khp_conn_send(&self->conn, KHP_WS_PING, (const uint8_t *)payload, n));
 }
 
 /* write(conn, bytes): while raw → boolean */
 static int conn_write(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     size_t n;
     const char *bytes = luaL_checklstring(L, 2, &n);
     lua_pushboolean(L, khp_conn_write(&self->conn, bytes, n));
@@ -309,7 +183,7 @@ static int conn_write(lua_State *L) {
 /* upgrade(conn, "server" | "client") → boolean */
 static int conn_upgrade(lua_State *L) {
     static const char *const roles[] = {"server", "client", NULL};
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     int role = luaL_checkoption(L, 2, NULL, roles);
     lua_pushboolean(L, khp_conn_upgrade(&self->conn, role ? KHP_WS_CLIENT : KHP_WS_SERVER));
     return 1;
@@ -317,7 +191,7 @@ static int conn_upgrade(lua_State *L) {
 
 /* Calls that may deliver what was held: events run on L meanwhile. */
 static int deliver_held(lua_State *L, void (*call)(struct khp_conn *)) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     lua_State *before = lkhp_borrow(self->loop, L);
     call(&self->conn);
     self->loop->L = before;
@@ -329,7 +203,7 @@ static int conn_open(lua_State *L) {
 }
 
 static int conn_stepwise(lua_State *L) {
-    khp_conn_stepwise(&check(L)->conn);
+    khp_conn_stepwise(&lkhp_conn_check(L)->conn);
     return 0;
 }
 
@@ -340,7 +214,7 @@ static int conn_next(lua_State *L) {
 /* feed(conn, bytes): what came behind the opening's head; its messages are delivered before it
  * returns */
 static int conn_feed(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     size_t n;
     const char *bytes = luaL_checklstring(L, 2, &n);
     lua_State *before = lkhp_borrow(self->loop, L);
@@ -361,30 +235,27 @@ static void require_arg(lua_State *L, bool condition, const char *text) {
 
 /* close(conn [, code [, reason]]) → true. Codes and reasons that may not be on the wire throw. */
 static int conn_close(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     lua_Integer code = luaL_optinteger(L, 2, KHP_WS_NORMAL);
     size_t n;
     const char *reason = luaL_optlstring(L, 3, "", &n);
-    struct khp_ws_utf8 utf8 = {0};
     require_arg(L, code >= 0 && code < 5000 && khp_ws_close_code_valid((unsigned)code),
                 "close: a code from 1000 to 1003, 1007 to 1014 or 3000 to 4999 expected");
     require_arg(L, n <= KHP_WS_REASON_MAX, "close: a reason has at most 123 bytes");
-    require_arg(L,
-                khp_ws_utf8_feed(&utf8, (const uint8_t *)reason, n) && khp_ws_utf8_complete(&utf8),
-                "close: a reason must be UTF-8");
+    require_arg(L, lkhp_is_utf8(reason, n), "close: a reason must be UTF-8");
     khp_conn_close(&self->conn, (unsigned)code, reason, n);
     lua_pushboolean(L, true);
     return 1;
 }
 
 static int conn_abort(lua_State *L) {
-    khp_conn_abort(&check(L)->conn);
+    khp_conn_abort(&lkhp_conn_check(L)->conn);
     return 0;
 }
 
 /* deadline(conn [, seconds]): from now; nil: none */
 static int conn_deadline(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     khp_conn_deadline(&self->conn, lua_isnoneornil(L, 2)
                                        ? UINT64_MAX
                                        : lkhp_milliseconds(luaL_checknumber(L, 2)));
@@ -392,65 +263,65 @@ static int conn_deadline(lua_State *L) {
 }
 
 static int conn_pause(lua_State *L) {
-    khp_conn_pause(&check(L)->conn);
+    khp_conn_pause(&lkhp_conn_check(L)->conn);
     return 0;
 }
 
 static int conn_resume(lua_State *L) {
-    khp_conn_resume(&check(L)->conn);
+    khp_conn_resume(&lkhp_conn_check(L)->conn);
     return 0;
 }
 
 /* queued(conn) → bytes sent and not yet taken by the system */
 static int conn_queued(lua_State *L) {
-    lua_pushinteger(L, (lua_Integer)khp_conn_queued(&check(L)->conn));
+    lua_pushinteger(L, (lua_Integer)khp_conn_queued(&lkhp_conn_check(L)->conn));
     return 1;
 }
 
 /* congested(conn) → was a send refused, and has the queue not come below half of its limit since?
  */
 static int conn_congested(lua_State *L) {
-    const struct lkhp_conn *self = check(L);
+    const struct lkhp_conn *self = lkhp_conn_check(L);
     lua_pushboolean(L, self->conn.stream && self->conn.refused);
     return 1;
 }
 
 /* on_message(conn, f): f(conn, message, kind) for every message from now on */
 static int conn_on_message(lua_State *L) {
-    check(L);
+    lkhp_conn_check(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
-    lua_setiuservalue(L, 1, ON_MESSAGE);
+    lua_setiuservalue(L, 1, LKHP_ON_MESSAGE);
     return 0;
 }
 
 /* on_event(conn, events, state): all other events go to events[name](conn, state, …) from now on */
 static int conn_on_event(lua_State *L) {
-    check(L);
+    lkhp_conn_check(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 3);
-    lua_setiuservalue(L, 1, STATE);
-    lua_setiuservalue(L, 1, EVENTS);
+    lua_setiuservalue(L, 1, LKHP_STATE);
+    lua_setiuservalue(L, 1, LKHP_EVENTS);
     return 0;
 }
 
 /* The table behind the fields, made on first use. */
 static void push_fields(lua_State *L) {
-    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE)
+    if (lua_getiuservalue(L, 1, LKHP_FIELDS) == LUA_TTABLE)
         return;
     lua_createtable(L, 0, 4);
     lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, FIELDS);
+    lua_setiuservalue(L, 1, LKHP_FIELDS);
     lua_remove(L, -2);
 }
 
 /* fields(conn) → the table behind the connection's fields, made on first use; fields(conn, t)
  * replaces it */
 static int conn_fields(lua_State *L) {
-    check(L);
+    lkhp_conn_check(L);
     if (lua_istable(L, 2)) {
         lua_settop(L, 2);
-        lua_setiuservalue(L, 1, FIELDS);
+        lua_setiuservalue(L, 1, LKHP_FIELDS);
         return 0;
     }
     push_fields(L);
@@ -459,15 +330,15 @@ static int conn_fields(lua_State *L) {
 
 /* state(conn) → what the events are heard with */
 static int conn_state(lua_State *L) {
-    check(L);
-    lua_getiuservalue(L, 1, STATE);
+    lkhp_conn_check(L);
+    lua_getiuservalue(L, 1, LKHP_STATE);
     return 1;
 }
 
 /* start_tls(conn, tls, server_name): while raw; "open" comes again when TLS has begun
  * → true | nil, message, code */
 static int conn_start_tls(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     lua_settop(L, 3);
     lua_createtable(L, 0, 1);
     lua_pushvalue(L, 2);
@@ -492,7 +363,7 @@ static void set_string(lua_State *L, const char *name, const char *value) {
 
 /* tls(conn) → { version, cipher, server_name, alpn, peer_subject, peer_verified, resumed } | nil */
 static int conn_tls(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     struct khp_net_tls_info info;
     if (!self->conn.stream || !khp_net_stream_tls_info(self->conn.stream, &info))
         return 0;
@@ -511,7 +382,7 @@ static int conn_tls(lua_State *L) {
 
 /* local_address(conn) → { host, port } or { path } | nil */
 static int conn_local_address(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     struct khp_net_address address;
     if (!self->conn.stream || !khp_net_stream_local(self->conn.stream, &address))
         return 0;
@@ -554,8 +425,8 @@ static int conn__index(lua_State *L) {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
         return 1;
-    const struct lkhp_conn *self = check(L);
-    if (lua_getiuservalue(L, 1, FIELDS) == LUA_TTABLE) {
+    const struct lkhp_conn *self = lkhp_conn_check(L);
+    if (lua_getiuservalue(L, 1, LKHP_FIELDS) == LUA_TTABLE) {
         lua_pushvalue(L, 2);
         if (lua_gettable(L, -2) != LUA_TNIL)
             return 1;
@@ -571,7 +442,7 @@ static int conn__index(lua_State *L) {
 }
 
 static int conn__newindex(lua_State *L) {
-    check(L);
+    lkhp_conn_check(L);
     lua_settop(L, 3);
     push_fields(L);
     lua_insert(L, 2);
@@ -580,7 +451,7 @@ static int conn__newindex(lua_State *L) {
 }
 
 static int conn__gc(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     if (!self->loop->net) /* the loop went first and ended every stream; nothing to abort */
         self->conn.stream = NULL;
     khp_conn_dispose(&self->conn);
@@ -589,7 +460,7 @@ static int conn__gc(lua_State *L) {
 
 /* Leaving a to-be-closed variable's scope: 1000, or 1011 when an error is why. */
 static int conn__close(lua_State *L) {
-    struct lkhp_conn *self = check(L);
+    struct lkhp_conn *self = lkhp_conn_check(L);
     bool error = !lua_isnoneornil(L, 2);
     if (self->loop->net)
         khp_conn_close(&self->conn, error ? KHP_WS_INTERNAL_ERROR : KHP_WS_NORMAL, "", 0);
@@ -597,7 +468,7 @@ static int conn__close(lua_State *L) {
 }
 
 static int conn__tostring(lua_State *L) {
-    const struct lkhp_conn *self = check(L);
+    const struct lkhp_conn *self = lkhp_conn_check(L);
     lua_pushfstring(L, "khp.conn: %s (%p)", state_name(self), lua_topointer(L, 1));
     return 1;
 }
@@ -634,6 +505,7 @@ int lkhp_open_conn(lua_State *L) {
                                            {"__tostring", conn__tostring},
                                            {NULL, NULL}};
     luaL_newlib(L, functions);
+    luaL_setfuncs(L, lkhp_conn_pipe_functions, 0);
     lua_createtable(L, 0, 16); /* the public methods, filled by lua/khp/connection.lua */
     luaL_newmetatable(L, CONN);
     luaL_setfuncs(L, metamethods, 0);
