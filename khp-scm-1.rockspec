@@ -20,6 +20,7 @@ supported_platforms = { "linux", "macosx", "bsd" }
 
 dependencies = {
   "lua >= 5.4, < 5.5",
+  "argparse >= 0.7", -- of the command line alone
 }
 
 test_dependencies = {
@@ -121,6 +122,8 @@ build = {
     ["khp.auth.users"] = "lua/khp/auth/users.lua",
     ["khp.cli"] = "lua/khp/cli/init.lua",
     ["khp.cli.check"] = "lua/khp/cli/check.lua",
+    ["khp.cli.completion"] = "lua/khp/cli/completion.lua",
+    ["khp.cli.frame"] = "lua/khp/cli/frame.lua",
     ["khp.cli.limits"] = "lua/khp/cli/limits.lua",
     ["khp.cli.serve"] = "lua/khp/cli/serve.lua",
     ["khp.client"] = "lua/khp/client.lua",

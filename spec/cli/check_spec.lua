@@ -1,25 +1,8 @@
--- The command line as its users call it: khp check and the other commands that need no server.
+-- khp check as its users call it.
 
-local function write(text)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(text)
-  file:close()
-  return path
-end
+local command = require "spec.support.command"
 
--- Output, errors and status of a command.
-local function khp(arguments)
-  local errors = os.tmpname()
-  local pipe = io.popen(("%s bin/khp %s 2>%s"):format(os.getenv "LUA" or "lua5.4", arguments, errors))
-  local output = pipe:read "*a"
-  local _, _, status = pipe:close()
-  local file = assert(io.open(errors))
-  local complaint = file:read "*a"
-  file:close()
-  os.remove(errors)
-  return output, complaint, status
-end
+local khp, write = command.khp, command.file
 
 local POLICY = [==[
 return {
@@ -127,30 +110,5 @@ ok 3 - policy1:27: Who has one
     assert.matches("not ok 2 %- policy2\n# policy2: tests: a transcript or a table of transcripts", output)
     assert.matches("not ok 3 %- policy3\n# policy3:1: not a step: C x", output)
     assert.matches("not ok 1 .*No such file", (khp "check /no/such/file.lua"))
-  end)
-
-  it("is told when it is called in a wrong way", function()
-    for _, arguments in ipairs { "check", "check --colour", "chekc x.lua", "", "limits x" } do
-      local output, errors, status = khp(arguments)
-      assert.equal("", output)
-      assert.equal(2, status, arguments)
-      assert.matches("khp", errors)
-    end
-  end)
-end)
-
-describe("khp", function()
-  it("lists its commands, its version and the limits", function()
-    local output, errors, status = khp "--help"
-    assert.equal(0, status)
-    assert.equal("", errors)
-    assert.matches("\n  check ", output)
-    assert.equal("khp " .. require("khp")._VERSION .. "\n", (khp "--version"))
-    output = khp "limits"
-    for _, limit in ipairs(require("khp.limits").list) do
-      assert.matches("\n" .. limit.name .. " +[%d.]+ " .. limit.unit, "\n" .. output)
-    end
-    assert.matches("usage: khp check FILE", (khp "check --help"))
-    assert.matches("usage: khp limits", (khp "limits --help"))
   end)
 end)

@@ -5,16 +5,22 @@
 local cli = require "khp.cli"
 local test = require "khp.policy.test"
 
-local check = {}
+local check = {
+  summary = "loads policies and runs their own tests",
+  usage = "FILE…",
+  description = [[
+Loads each policy, checks it against the contract and runs its own tests, without a socket. The output is TAP;
+below a test that failed stands what differs: "-" was expected and did not come, "+" came and was not expected.
+Exit status: 0 when all is well, 1 when something failed. docs/policies.md tells how a policy says what it should do.]],
+  examples = [[
+khp check members.lua
+khp check policies/*.lua | grep '^not ok']],
+}
 
-local HELP = [[
-usage: khp check FILE…
-
-Loads each policy, checks it against the contract and runs its own tests, without a socket. The output is TAP; below a
-test that failed stands what differs: "-" was expected and did not come, "+" came and was not expected.
-
-Exit status: 0 when all is well, 1 when something failed, 2 when the command was called in a wrong way.
-]]
+---@param command table
+function check.describe(command)
+  command:argument "FILE":target "files":args "+":description "A policy."
+end
 
 -- Takes one result after the other.
 local function new_report()
@@ -22,9 +28,9 @@ local function new_report()
   function report.add(what, failure)
     report.count = report.count + 1
     report.failed = report.failed + (failure and 1 or 0)
-    io.stdout:write(failure and "not ok " or "ok ", report.count, " - ", what, "\n")
+    cli.write(failure and "not ok " or "ok ", report.count, " - ", what, "\n")
     for line in (failure and failure .. "\n" or ""):gmatch "([^\n]*)\n" do
-      io.stdout:write("# ", line, "\n")
+      cli.write("# ", line, "\n")
     end
   end
   return report
@@ -41,25 +47,14 @@ local function check_file(report, path)
   end
 end
 
----@param arguments string[]
+---@param given table
 ---@return integer status
-function check.run(arguments)
-  for _, argument in ipairs(arguments) do
-    if argument == "--help" or argument == "-h" then
-      io.stdout:write(HELP)
-      return cli.OK
-    elseif argument:find "^%-" then
-      return cli.misuse("check: there is no option " .. argument)
-    end
-  end
-  if not arguments[1] then
-    return cli.misuse "check: which files? khp check FILE…"
-  end
+function check.run(given)
   local report = new_report()
-  for _, path in ipairs(arguments) do
+  for _, path in ipairs(given.files) do
     check_file(report, path)
   end
-  io.stdout:write("1..", report.count, "\n")
+  cli.write("1..", report.count, "\n")
   return report.failed == 0 and cli.OK or cli.FAILED
 end
 

@@ -1,66 +1,107 @@
--- The command line: finds the command and gives it its arguments. What a command does stands in the file of its name.
--- This file must not know any command's options.
+-- The command line: finds the command, gives it what was asked for, and ends with its status. What a command does and
+-- which options it has stands in the file of its name. This file must not know any of them.
 
 local cli = {}
 
-local commands = {
-  { name = "check", what = "loads policies and runs their own tests" },
-  { name = "limits", what = "lists every limit, with its default" },
-  { name = "serve", what = "serves an echo, under a policy or none" },
-}
-
---- Exit statuses.
+--- Exit statuses: all went well; the peer, the network or a file failed; the command was called in a wrong way.
 cli.OK, cli.FAILED, cli.MISUSE = 0, 1, 2
 
-local function help()
-  local lines = {
-    "khp - WebSocket whose handshake is a program",
-    "",
-    "usage: khp COMMAND [ARGUMENT …]",
-    "       khp --help | --version",
-    "",
-  }
-  for _, command in ipairs(commands) do
-    lines[#lines + 1] = ("  %-10s%s"):format(command.name, command.what)
-  end
-  lines[#lines + 1] = ""
-  lines[#lines + 1] = "khp COMMAND --help tells more."
-  return table.concat(lines, "\n") .. "\n"
+---@class khp.cli.Command  what the file of a command returns
+---@field summary string one line for the list of commands
+---@field usage string what follows its name
+---@field description string paragraphs; their lines are joined
+---@field examples string lines as they are to be shown
+---@field describe (fun(command: table))? says to argparse's command what it takes
+---@field run fun(given: table): integer does it, and returns the exit status
+
+-- What is thrown to end with a status from wherever it is known.
+local Ending = {}
+
+--- Ends the command here and now.
+---@param status integer
+function cli.finish(status)
+  error(setmetatable({ status = status }, Ending), 0)
 end
 
---- Says what is wrong with the way a command was called.
+--- Says on standard error what happened and, line by line, what to try.
 ---@param message string
----@return integer status
-function cli.misuse(message)
+---@param ... string
+function cli.complain(message, ...)
   io.stderr:write("khp: ", message, "\n")
+  for i = 1, select("#", ...) do
+    io.stderr:write((select(i, ...)), "\n")
+  end
+end
+
+--- What the peer, the network or a file did: says so, for `return cli.fail(…)`.
+---@param message string begins with the command: "serve: …"
+---@param ... string what to try
+---@return integer status
+function cli.fail(message, ...)
+  cli.complain(message, ...)
+  return cli.FAILED
+end
+
+--- What the caller did: likewise.
+---@param message string
+---@param ... string
+---@return integer status
+function cli.misuse(message, ...)
+  cli.complain(message, ...)
   return cli.MISUSE
+end
+
+local EPIPE = 32
+
+local function check_written(ok, message, number)
+  if not ok then
+    if number ~= EPIPE then
+      cli.complain("standard output: " .. tostring(message))
+    end
+    cli.finish(number == EPIPE and cli.OK or cli.FAILED)
+  end
+end
+
+--- Writes to standard output. Where nobody reads it any more there is nothing left to do: ends quietly.
+---@param ... string
+function cli.write(...)
+  check_written(io.stdout:write(...))
+end
+
+--- Writes what is still in the buffer.
+function cli.flush()
+  check_written(io.stdout:flush())
+end
+
+local function run(arguments)
+  local found, frame = pcall(require, "khp.cli.frame")
+  if not found and tostring(frame):find("module 'argparse' not found", 1, true) then
+    return cli.misuse("the command line needs the Lua module argparse, which is not installed",
+      "Install it: apt-get install lua-argparse, or luarocks --lua-version=5.4 install argparse")
+  elseif not found then
+    error(frame, 0)
+  end
+  local command, given = frame.parse(arguments)
+  local status = command.run(given)
+  cli.flush()
+  return status
+end
+
+local function explain(problem)
+  return getmetatable(problem) == Ending and problem or debug.traceback(tostring(problem), 2)
 end
 
 --- Runs a command.
 ---@param arguments string[]
 ---@return integer status of the process
 function cli.run(arguments)
-  local name = arguments[1]
-  if name == "--help" or name == "-h" or name == "help" then
-    io.stdout:write(help())
-    return cli.OK
-  elseif name == "--version" then
-    io.stdout:write("khp ", require("khp")._VERSION, "\n")
-    return cli.OK
-  elseif not name then
-    io.stderr:write(help())
-    return cli.MISUSE
+  local ok, result = xpcall(run, explain, arguments)
+  if ok then
+    return result
+  elseif getmetatable(result) == Ending then
+    return result.status
   end
-  for _, command in ipairs(commands) do
-    if command.name == name then
-      local rest = {}
-      for i = 2, #arguments do
-        rest[#rest + 1] = arguments[i]
-      end
-      return require("khp.cli." .. name).run(rest)
-    end
-  end
-  return cli.misuse(("there is no command '%s'; khp --help lists them"):format(name))
+  return cli.fail("this should not happen: " .. result)
 end
 
 return cli
