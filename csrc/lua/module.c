@@ -35,9 +35,16 @@ __attribute__((visibility("default"))) int luaopen_khp_core(lua_State *L) {
         const char *name;
         lua_CFunction open;
     } rooms[] = {
-        {"loop", lkhp_open_loop},     {"timer", lkhp_open_timer}, {"budget", lkhp_open_budget},
-        {"signal", lkhp_open_signal}, {"conn", lkhp_open_conn},   {"listener", lkhp_open_listener},
-        {"tls", lkhp_open_tls},       {"http", lkhp_open_http},   {"crypto", lkhp_open_crypto},
+        {"loop", lkhp_open_loop},
+        {"timer", lkhp_open_timer},
+        {"budget", lkhp_open_budget},
+        {"signal", lkhp_open_signal},
+        {"descriptor", lkhp_open_descriptor},
+        {"conn", lkhp_open_conn},
+        {"listener", lkhp_open_listener},
+        {"tls", lkhp_open_tls},
+        {"http", lkhp_open_http},
+        {"crypto", lkhp_open_crypto},
     };
     luaL_checkversion(L);
     lua_createtable(L, 0, sizeof rooms / sizeof *rooms + 1);

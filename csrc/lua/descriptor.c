@@ -1,0 +1,240 @@
+/*
+ * Descriptors that the process was started with, for the command line: is there a terminal, reading
+ * without libc's buffers, readiness as an event of the loop. For programs, not for libraries: a
+ * host decides itself who reads its standard input.
+ */
+#include "lua/lkhp.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "net/watch.h"
+
+#define WATCH    "khp.watch"
+#define TERMINAL "khp.terminal"
+
+enum { READ_MOST = 1024 * 1024 };
+
+static int descriptor(lua_State *L) {
+    lua_Integer fd = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, fd >= 0 && fd < 65536, 1, "a descriptor expected");
+    return (int)fd;
+}
+
+static int fail(lua_State *L, int number) {
+    lua_pushnil(L);
+    lua_pushstring(L, strerror(number));
+    lua_pushinteger(L, number);
+    return 3;
+}
+
+/* ---- reading ---- */
+
+/* read(fd, n) → bytes, "" at the end, false where it would have to wait; nil, text, errno. At most
+ * n bytes; it waits where the descriptor does and nothing is there: watch it first. */
+static int descriptor_read(lua_State *L) {
+    int fd = descriptor(L);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, n > 0 && n <= READ_MOST, 2, "out of range");
+    luaL_Buffer buffer;
+    char *bytes = luaL_buffinitsize(L, &buffer, (size_t)n);
+    ssize_t got;
+    do
+        got = read(fd, bytes, (size_t)n);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0) {
+        luaL_pushresultsize(&buffer, (size_t)got);
+        return 1;
+    }
+    if (errno != EAGAIN)
+        return fail(L, errno);
+    lua_pushboolean(L, 0);
+    return 1;
+}
+
+/* ---- watching ---- */
+
+struct lkhp_watch {
+    struct khp_net_watch *watch; /* NULL once closed */
+    struct lkhp_loop *loop;
+    int reference; /* in the registry until closed */
+};
+
+static int deliver(lua_State *L) {
+    const struct lkhp_watch *self = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, self->reference);
+    lua_getiuservalue(L, -1, 1);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+static void ready(void *owner) {
+    struct lkhp_watch *self = owner;
+    lkhp_enter(self->loop, deliver, self);
+}
+
+/* watch(fd, f) → a watch, paused, that calls f() from the loop while fd can be read; nil, text,
+ * errno where the system cannot watch it: a regular file is always ready. */
+static int watch_new(lua_State *L) {
+    int fd = descriptor(L);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    struct lkhp_loop *loop = lkhp_loop(L);
+    struct lkhp_watch *self = lua_newuserdatauv(L, sizeof *self, 1);
+    memset(self, 0, sizeof *self);
+    self->loop = loop;
+    self->reference = LUA_NOREF;
+    luaL_setmetatable(L, WATCH);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, -1);
+    self->reference = luaL_ref(L, LUA_REGISTRYINDEX); /* not alive: run() does not wait for it */
+    struct khp_net_error error;
+    self->watch = khp_net_watch_new(loop->net, fd, ready, self, &error);
+    if (!self->watch) {
+        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+        return fail(L, error.sys);
+    }
+    return 1;
+}
+
+static struct khp_net_watch *living(lua_State *L) {
+    const struct lkhp_watch *self = luaL_checkudata(L, 1, WATCH);
+    return self->loop->net ? self->watch : NULL;
+}
+
+static int watch_pause(lua_State *L) {
+    struct khp_net_watch *watch = living(L);
+    if (watch)
+        khp_net_watch_pause(watch);
+    return 0;
+}
+
+static int watch_resume(lua_State *L) {
+    struct khp_net_watch *watch = living(L);
+    if (watch)
+        khp_net_watch_resume(watch);
+    return 0;
+}
+
+static int watch_close(lua_State *L) {
+    struct lkhp_watch *self = luaL_checkudata(L, 1, WATCH);
+    if (self->watch && self->loop->net) {
+        khp_net_watch_close(self->watch);
+        luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
+    }
+    self->watch = NULL;
+    return 0;
+}
+
+/* Collected while open only when the whole state is closed. */
+static int watch__gc(lua_State *L) {
+    struct lkhp_watch *self = luaL_checkudata(L, 1, WATCH);
+    if (self->watch && self->loop->net)
+        khp_net_watch_close(self->watch);
+    self->watch = NULL;
+    return 0;
+}
+
+/* ---- terminals ---- */
+
+struct lkhp_terminal {
+    struct termios before; /* what to restore */
+    int fd;
+    bool changed;
+};
+
+/* terminal(fd) → the terminal behind it, or nil. Its modes are the whole system's: restore() them,
+ * also where the program fails. */
+static int terminal_new(lua_State *L) {
+    int fd = descriptor(L);
+    struct termios now;
+    if (tcgetattr(fd, &now) != 0)
+        return 0;
+    struct lkhp_terminal *self = lua_newuserdatauv(L, sizeof *self, 0);
+    self->before = now;
+    self->fd = fd;
+    self->changed = false;
+    luaL_setmetatable(L, TERMINAL);
+    return 1;
+}
+
+static int set(lua_State *L, struct lkhp_terminal *self, const struct termios *mode) {
+    if (tcsetattr(self->fd, TCSADRAIN, mode) != 0)
+        return fail(L, errno);
+    self->changed = true;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* terminal:raw(): each key comes at once and shows nothing; those of signals still are. */
+static int terminal_raw(lua_State *L) {
+    struct lkhp_terminal *self = luaL_checkudata(L, 1, TERMINAL);
+    struct termios mode = self->before;
+    mode.c_lflag &= (tcflag_t) ~(ICANON | ECHO | IEXTEN);
+    mode.c_iflag &= (tcflag_t) ~(ICRNL | INLCR | IXON);
+    mode.c_cc[VMIN] = 1;
+    mode.c_cc[VTIME] = 0;
+    return set(L, self, &mode);
+}
+
+/* terminal:silent(): lines, as before, but what is typed shows nothing. */
+static int terminal_silent(lua_State *L) {
+    struct lkhp_terminal *self = luaL_checkudata(L, 1, TERMINAL);
+    struct termios mode = self->before;
+    mode.c_lflag &= (tcflag_t)~ECHO;
+    mode.c_lflag |= ECHONL;
+    return set(L, self, &mode);
+}
+
+/* Idempotent. */
+static int terminal_restore(lua_State *L) {
+    struct lkhp_terminal *self = luaL_checkudata(L, 1, TERMINAL);
+    if (self->changed && tcsetattr(self->fd, TCSADRAIN, &self->before) == 0)
+        self->changed = false;
+    return 0;
+}
+
+/* terminal:columns(): its width; nil where it does not tell. */
+static int terminal_columns(lua_State *L) {
+    const struct lkhp_terminal *self = luaL_checkudata(L, 1, TERMINAL);
+    struct winsize size;
+    if (ioctl(self->fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+        return 0;
+    lua_pushinteger(L, size.ws_col);
+    return 1;
+}
+
+/* ---- opening ---- */
+
+static void class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc,
+                  lua_CFunction close) {
+    if (luaL_newmetatable(L, name)) {
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+        lua_pushcfunction(L, gc);
+        lua_setfield(L, -2, "__gc");
+        lua_pushcfunction(L, close);
+        lua_setfield(L, -2, "__close");
+    }
+    lua_pop(L, 1);
+}
+
+int lkhp_open_descriptor(lua_State *L) {
+    static const luaL_Reg watches[] = {
+        {"pause", watch_pause}, {"resume", watch_resume}, {"close", watch_close}, {NULL, NULL}};
+    static const luaL_Reg terminals[] = {{"raw", terminal_raw},
+                                         {"silent", terminal_silent},
+                                         {"restore", terminal_restore},
+                                         {"columns", terminal_columns},
+                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"read", descriptor_read}, {"watch", watch_new}, {"terminal", terminal_new}, {NULL, NULL}};
+    class(L, WATCH, watches, watch__gc, watch_close);
+    class(L, TERMINAL, terminals, terminal_restore, terminal_restore);
+    luaL_newlib(L, functions);
+    return 1;
+}
