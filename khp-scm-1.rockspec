@@ -142,6 +142,7 @@ build = {
     ["khp.extended.verify"] = "lua/khp/extended/verify.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
+    ["khp.keep"] = "lua/khp/keep.lua",
     ["khp.limits"] = "lua/khp/limits.lua",
     ["khp.log"] = "lua/khp/log.lua",
     ["khp.opening.client"] = "lua/khp/opening/client.lua",

@@ -260,13 +260,8 @@ local function attempts(self)
   end
 end
 
-local function connect(url, checked, wires, around)
-  local self, message, code, detail = prepare(url, checked, wires, around)
-  if not self then
-    return nil, message, code, detail
-  end
-  local opened
-  opened, message, code, detail = attempts(self)
+local function make(self)
+  local opened, message, code, detail = attempts(self)
   if not opened then
     detail = detail or {}
     detail.urls = self.urls
@@ -274,6 +269,14 @@ local function connect(url, checked, wires, around)
     return nil, message, code, detail
   end
   return opened
+end
+
+local function connect(url, checked, wires, around)
+  local self, message, code, detail = prepare(url, checked, wires, around)
+  if not self then
+    return nil, message, code, detail
+  end
+  return make(self)
 end
 
 ---@class khp.ConnectOptions
@@ -316,6 +319,27 @@ function client.connect(url, given)
   local opened, message, code, detail = connect(url, checked, attempt.wires, world.new())
   return opened, message, code, detail
 end
+
+--- The options of connect(), for who takes them, too (khp.keep).
+client.declaration = declaration
+
+--- A call that is checked and not made yet. Throws what connect() throws, at the line of its caller's caller.
+---@param url string
+---@param checked table options, checked
+---@param wires khp.Wires
+---@param around khp.World
+---@return khp.Call?
+---@return string? message, string? code, table? detail
+function client.prepare(url, checked, wires, around)
+  local call, message, code, detail = prepare(url, checked, wires, around)
+  return call, message, code, detail
+end
+
+--- Makes a call that was prepared, once. Waits.
+---@param call khp.Call
+---@return khp.Connection?
+---@return string? message, string? code, table? detail
+client.make = make
 
 --- The same in another world, for tests of policies: over these wires, and what the policy learns comes from there.
 ---@param url string

@@ -3,6 +3,7 @@
 
 local client = require "khp.client"
 local core = require "khp.core"
+local keep = require "khp.keep"
 local log = require "khp.log"
 local promise = require "khp.promise"
 local server = require "khp.server"
@@ -25,6 +26,7 @@ local parts = {
 khp.log = log
 khp.listen = server.listen
 khp.connect = client.connect
+khp.keep = keep.new
 khp.spawn = task.spawn
 khp.sleep = task.sleep
 khp.promise = promise.new

@@ -1,0 +1,492 @@
+-- A connection that comes back: khp.keep. When an attempt fails, or the connection ends, it is made again after a
+-- while, with the whole handshake anew, until somebody closes it or trying again could not help. One task drives it;
+-- nothing of it is left once it has ended. This file must not know the handshakes, nor how a connection is made.
+
+local attempt = require "khp.attempt"
+local client = require "khp.client"
+local core = require "khp.core"
+local crypto = require "khp.crypto"
+local http = require "khp.http"
+local limits = require "khp.limits"
+local log = require "khp.log"
+local options = require "khp.options"
+local promise = require "khp.promise"
+local task = require "khp.task"
+local tls = require "khp.tls"
+local uri = require "khp.uri"
+local world = require "khp.policy.world"
+
+local conn, loop = core.conn, core.loop
+local max, min = math.max, math.min
+local unpack = table.unpack or unpack
+
+local keep = {}
+
+-- Codes after which trying again does not help, whatever the detail says.
+local PERMANENT = { EAUTH = true, EPOLICY = true, EREDIRECT = true }
+
+-- RFC 6455 7.4.1: "you violate my rules" is the one close code of a peer that coming back does not mend.
+local DO_NOT_COME_BACK = { [1008] = true }
+
+-- A server may ask for patience, and for no more than this, in seconds.
+local MOST_PATIENCE = 3600
+
+-- What a frame needs beside the message, at most (RFC 6455 5.2).
+local FRAME = 14
+
+local declaration
+do
+  local entries = {
+    delay = { type = "number", default = 0.5, min = 0 },
+    longest = { type = "number", default = 30, min = 0 },
+    jitter = { type = "number", default = 1, min = 0, max = 1 },
+    stable = { type = "number", default = 10, min = 0 },
+    attempts = { type = "integer", min = 1 },
+    queue = { type = "integer", default = 1048576, min = 0 },
+    on_up = { type = "function" },
+    on_down = { type = "function" },
+  }
+  for name, option in pairs(client.declaration.entries) do
+    if name ~= "on_close" then -- on_down says more
+      entries[name] = option
+    end
+  end
+  declaration = options.declare("khp.keep", entries)
+end
+
+---@class khp.KeepOptions: khp.ConnectOptions  all but on_close
+---@field delay number? seconds: the first wait is no longer, and each further failure doubles that; default 0.5
+---@field longest number? seconds that a wait has at most; default 30
+---@field jitter number? 0 to 1: the share of a wait that is left to chance; default 1, all of it
+---@field stable number? seconds after which a connection counts as one that stood: the waits begin anew; default 10
+---@field attempts integer? how many may fail in a row until it gives up; default: any number
+---@field queue integer? bytes of messages that are kept while there is no connection; 0: none; default 1048576
+---@field on_up fun(conn: khp.Connection)? in a task of its own, for each connection. What it sends before it first
+---  waits goes before what was kept
+---@field on_down fun(message: string, code: string, detail: khp.Down)? in a task of its own, for each attempt that
+---  failed and each connection that ended, but not after close()
+
+---@class khp.Down  what khp.connect gives as detail, or how a connection ended (khp.Closed), and
+---@field again number? seconds until the next attempt; nil: it has given up
+---@field permanent boolean? trying again could not help
+
+---@class khp.Keep  a connection that comes back
+---@field package options table
+---@field package phase "connecting"|"up"|"waiting"|"closed"
+---@field package conn khp.Connection?
+---@field package attempting userdata? the connection that is being made
+---@field package failures integer in a row
+---@field package sources khp.Connection[] whose inboxes receive() reads: the last that ended, and the present one
+---@field package queued table[] { message, kind } each, from index `first` to `last`
+---@field package first integer
+---@field package last integer
+---@field package bytes integer of all that is queued
+---@field package arrival khp.Promise of the next connection
+---@field package place khp.Place where the task waits
+---@field package task thread
+---@field package why table? message, code, detail of the end
+local methods = {}
+local mt = { __index = methods, __name = "khp.keep" }
+
+-- The one place where the phase changes.
+local function become(self, phase)
+  self.phase = phase
+  log.debug("%s: %s", self.name, phase)
+end
+
+-- The end, of itself or not: whoever waits learns why.
+local function finish(self, message, code, detail)
+  self.why = { message, code, detail }
+  self.queued, self.first, self.last, self.bytes = {}, 1, 0, 0
+  become(self, "closed")
+  self.arrival:reject(message, code, detail)
+end
+
+-- How long to wait ---------------------------------------------------------------------------------------------------
+
+-- From 0 up to, but not including, 1.
+local function chance()
+  local a, b, c = crypto.random(3):byte(1, 3)
+  return (a * 65536 + b * 256 + c) / 16777216
+end
+
+-- "Full jitter" of Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): anything up to a cap
+-- that doubles with each failure, so that those whom a server lost together do not come back together.
+local function backoff(self)
+  local given = self.options
+  local cap = min(given.longest, given.delay * 2 ^ min(max(self.failures - 1, 0), 60))
+  return cap * (1 - given.jitter * chance())
+end
+
+-- RFC 7231 7.1.3: a number of seconds, or a date.
+local function retry_after(detail)
+  local value = (detail.status == 503 or detail.status == 429) and detail.headers and detail.headers["retry-after"]
+  if not value then
+    return 0
+  end
+  local date = not value:find "^%d+$" and http.parse_date(value)
+  local seconds = date and date - os.time() or tonumber(value) or 0
+  return max(0, min(seconds, MOST_PATIENCE))
+end
+
+-- Seconds until the next attempt, or nil where there is none.
+local function patience(self, code, detail)
+  local most = self.options.attempts
+  if detail.permanent or PERMANENT[code] or most and self.failures >= most then
+    return nil
+  end
+  return retry_after(detail) + backoff(self)
+end
+
+-- The task -----------------------------------------------------------------------------------------------------------
+
+-- A connection, or nil, message, code, detail.
+local function connect(self)
+  become(self, "connecting")
+  local call = self.call
+  self.call = nil
+  if not call then
+    local message, code, detail
+    call, message, code, detail = client.prepare(self.url, self.given, self.wires, self.world)
+    if not call then
+      return nil, message, code, detail
+    end
+  end
+  return client.make(call)
+end
+
+-- The same, where the program's own function `trace` may throw: then nobody knows what trying again would do.
+local function try(self)
+  local ok, opened, message, code, detail = xpcall(connect, debug.traceback, self)
+  self.attempting = nil
+  if not ok then
+    log.error("%s: %s", self.name, opened)
+    return nil, opened:match "^[^\n]*", "EPOLICY", { permanent = true }
+  end
+  return opened, message, code, detail or {}
+end
+
+-- Sends what was kept, in order, as fast as the connection takes it.
+local function flush(self, connection)
+  while self.first <= self.last and not self.why do
+    local entry = self.queued[self.first]
+    local sent, message, code = connection:send(entry[1], entry[2])
+    if code == "ECLOSED" then
+      return
+    elseif code == "ELIMIT" then
+      task.wait(self.place) -- until it is drained or closed
+    else
+      self.queued[self.first] = nil
+      self.first, self.bytes = self.first + 1, self.bytes - #entry[1]
+      if not sent then
+        log.error("%s: a message that was kept is refused: %s", self.name, message)
+      end
+    end
+  end
+end
+
+-- As long as the connection lasts. Returns message, code, detail of its end.
+local function stand(self, connection)
+  local since, arrived = loop.now(), self.arrival
+  self.conn, self.arrival = connection, promise.new()
+  self.sources[#self.sources + 1] = connection
+  if self.sources[3] then -- what nobody received of a connection before the last is lost
+    table.remove(self.sources, 1)
+  end
+  become(self, "up")
+  if self.options.on_up then
+    task.spawn(self.options.on_up, connection)
+  end
+  arrived:resolve(connection)
+  flush(self, connection)
+  while not connection.closed do
+    task.wait(self.place)
+  end
+  self.conn = nil
+  local closed = connection.closed
+  self.failures = loop.now() - since >= self.options.stable and 0 or self.failures + 1
+  local reason = closed.reason ~= "" and ": " .. log.quote(closed.reason) or ""
+  return ("closed with %d by %s%s"):format(closed.code, closed.by, reason), "ECLOSED", {
+    code = closed.code,
+    reason = closed.reason,
+    clean = closed.clean,
+    by = closed.by,
+    permanent = closed.by == "peer" and DO_NOT_COME_BACK[closed.code] or nil,
+  }
+end
+
+local function run(self)
+  self.task = coroutine.running()
+  while true do
+    local connection, message, code, detail = try(self)
+    if connection and not self.why then
+      message, code, detail = stand(self, connection)
+    elseif connection then
+      connection:close(1001)
+    else
+      self.failures = self.failures + 1
+    end
+    if self.why then
+      return
+    end
+    local seconds = patience(self, code, detail)
+    detail.again, detail.permanent = seconds, detail.permanent or PERMANENT[code]
+    log.info("%s: %s (%s), %s", self.name, message, code,
+      seconds and ("again in %.1f s"):format(seconds) or "no further attempt")
+    if seconds then
+      become(self, "waiting")
+    else
+      finish(self, message, code, detail)
+    end
+    if self.options.on_down then
+      task.spawn(self.options.on_down, message, code, detail)
+    end
+    if self.why then
+      return
+    end
+    task.wait(self.place, seconds)
+  end
+end
+
+-- The options of each connection.
+local function for_each(self, checked)
+  local given = {}
+  for name in pairs(client.declaration.entries) do
+    given[name] = checked[name]
+  end
+  given.limits = self.bounds
+  function given.on_close()
+    task.wake(self.place)
+  end
+  function given.on_drain(connection)
+    task.wake(self.place)
+    if checked.on_drain then
+      checked.on_drain(connection)
+    end
+  end
+  return given
+end
+
+--- Begins to connect, and returns at once, so it may be called anywhere. What cannot succeed from the beginning (a
+--- policy that does not load, a certificate that is not there) is returned as a failure.
+---@param url string as for khp.connect
+---@param given khp.KeepOptions?
+---@return khp.Keep?
+---@return string? message
+---@return string? code EPOLICY, ETLS
+---@return table? detail
+function keep.new(url, given)
+  local checked = options.check(declaration, given, 2)
+  local self = setmetatable({
+    options = checked,
+    bounds = limits.resolve(checked.limits, 2),
+    phase = "connecting",
+    url = url,
+    world = world.new(),
+    failures = 0,
+    sources = {},
+    queued = {},
+    first = 1,
+    last = 0,
+    bytes = 0,
+    arrival = promise.new(),
+    place = {},
+  }, mt)
+  self.given = for_each(self, checked)
+  self.wires = setmetatable({
+    connect = function(...)
+      self.attempting = attempt.wires.connect(...)
+      return self.attempting
+    end,
+  }, { __index = attempt.wires })
+  local message, code, detail
+  self.call, message, code, detail = client.prepare(url, self.given, self.wires, self.world)
+  if not self.call then
+    return nil, message, code, detail
+  elseif checked.tls then
+    local settings
+    settings, message, code, detail = tls.client(checked.tls, 2)
+    if not settings then
+      return nil, message, code, detail
+    end
+  end
+  self.name = uri.format(self.call.first)
+  task.spawn(run, self)
+  return self
+end
+
+-- What the application does ------------------------------------------------------------------------------------------
+
+-- nil, "closed", "ECLOSED", detail: no more of it after the end.
+local function ended(self)
+  return nil, "closed", "ECLOSED", self.why[3]
+end
+
+local function store(self, message, kind)
+  if not kind or kind == "text" then
+    if not conn.utf8(message) then
+      return nil, "a text message must be UTF-8; send it as \"binary\"", "EPROTOCOL", {}
+    end
+  elseif kind ~= "binary" then
+    error("send: \"text\" or \"binary\" expected, not " .. tostring(kind), 3)
+  end
+  local most = self.options.queue
+  if most == 0 then
+    return nil, "there is no connection", "ECLOSED", {}
+  elseif #message + FRAME > self.bounds.queue then
+    return nil, "the message is larger than the send queue may be", "ELIMIT", {}
+  elseif self.bytes + #message > most then
+    return nil, "no more messages are kept: they have " .. self.bytes .. " bytes", "ELIMIT", {}
+  end
+  self.last, self.bytes = self.last + 1, self.bytes + #message
+  self.queued[self.last] = { message, kind }
+  return true
+end
+
+--- Sends a message, or keeps it until there is a connection; the order is that of the calls. Never waits. A message is
+--- sent once at most: what was handed to a connection that then broke may be lost, and nobody is told.
+---@param message string
+---@param kind "text"|"binary"|nil default "text"
+---@return true?
+---@return string? message
+---@return string? code ELIMIT: as much as `queue` allows is kept, or the connection's own queue is full; ECLOSED: it
+---  has ended, or nothing is kept; EPROTOCOL: a text that is not UTF-8
+---@return table? detail
+function methods:send(message, kind)
+  if type(message) ~= "string" then
+    error("send: a message expected, not " .. type(message), 2)
+  elseif self.why then
+    return ended(self)
+  end
+  local connection = self.conn
+  if connection and self.first > self.last and connection.state == "open" then
+    return connection:send(message, kind)
+  end
+  local kept, why, code, detail = store(self, message, kind)
+  return kept, why, code, detail
+end
+
+--- The next message, of whatever connection: what is left of one that ended comes first. Waits through times without a
+--- connection. One at a time may receive, and none where on_message hears the messages.
+---@param timeout number? seconds; nil: as long as it takes
+---@return string? message
+---@return string kind or error message
+---@return string? code ETIMEOUT; ECLOSED and others: why it has ended
+---@return table? detail
+function methods:receive(timeout)
+  if self.options.on_message then
+    error("receive: on_message hears the messages of this connection", 2)
+  elseif timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
+    error("receive: a time in seconds expected, not " .. tostring(timeout), 2)
+  end
+  task.check_waiting(2)
+  local due = timeout and loop.now() + timeout
+  while true do
+    local source, left = self.sources[1], due and max(due - loop.now(), 0)
+    local is_late
+    if source then
+      local message, kind, code = source:receive(left)
+      if message then
+        return message, kind
+      elseif code == "ECLOSED" and self.sources[1] == source then
+        table.remove(self.sources, 1)
+      end
+      is_late = code == "ETIMEOUT"
+    elseif self.why then
+      return nil, unpack(self.why, 1, 3)
+    else
+      local _, _, code = self.arrival:wait(left)
+      is_late = code == "ETIMEOUT" and not self.why
+    end
+    if is_late then
+      return nil, "timeout: no message in " .. tostring(timeout) .. " s", "ETIMEOUT", {}
+    end
+  end
+end
+
+local function next_message(self)
+  return methods.receive(self)
+end
+
+--- Iterates over the messages until it has ended: `for message, kind in kept:each() do … end`.
+---@return fun(kept: khp.Keep): string?, string?
+---@return khp.Keep
+function methods:each()
+  return next_message, self
+end
+
+--- What it is doing: "connecting", "up" (and the connection), "waiting" for the next attempt, or "closed".
+---@return "connecting"|"up"|"waiting"|"closed" state
+---@return khp.Connection?
+function methods:state()
+  return self.phase, self.conn
+end
+
+--- The connection, as soon as there is one. Any number of tasks may wait.
+---@param timeout number? seconds; nil: as long as it takes
+---@return khp.Connection?
+---@return string? message
+---@return string? code ETIMEOUT; ECLOSED and others: why it has ended
+---@return table? detail
+function methods:wait_up(timeout)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
+    error("wait_up: a time in seconds expected, not " .. tostring(timeout), 2)
+  elseif self.conn and self.conn.state == "open" then
+    return self.conn
+  elseif self.why then
+    return nil, unpack(self.why, 1, 3)
+  end
+  task.check_waiting(2)
+  local connection, message, code, detail = self.arrival:wait(timeout)
+  return connection, message, code, detail
+end
+
+-- Takes away what is being made. In the middle of the extended handshake the server is told.
+local function abandon(half)
+  conn.on_event(half, {}, nil)
+  conn.on_message(half, function() end)
+  if half.state == "open" then
+    conn.close(half, 1001, "")
+  else
+    conn.abort(half)
+  end
+end
+
+--- Ends it for good, whatever it is doing; messages that are still kept are dropped. Closes the connection in order,
+--- if there is one, and waits for that where waiting is allowed. Further calls do nothing.
+---@param code integer? as for conn:close
+---@param reason string?
+---@return true
+function methods:close(code, reason)
+  if code ~= nil and type(code) ~= "number" then
+    error("close: a code expected, not " .. type(code), 2)
+  elseif reason ~= nil and type(reason) ~= "string" then
+    error("close: a reason expected, not " .. type(reason), 2)
+  end
+  local connection, half = self.conn, self.attempting
+  if not self.why then
+    finish(self, "closed", "ECLOSED", {})
+    if coroutine.status(self.task) == "suspended" then
+      task.cancel(self.task)
+      if half then
+        abandon(half)
+      end
+    elseif half then -- it is a function of the program that closes, and the attempt goes on when that returns
+      conn.abort(half)
+    end
+  end
+  if connection then
+    connection:close(code, reason)
+  end
+  return true
+end
+
+mt.__close = function(self)
+  self:close()
+end
+
+function mt:__tostring()
+  return "khp.keep: " .. self.name .. " (" .. self.phase .. ")"
+end
+
+return keep
