@@ -47,12 +47,12 @@ local LIBRARIES = {
 -- The Lua rooms that do no input or output, and all that these may require.
 local PURE = {
   "^opening/", "^extended/", "^auth/", "^auth%.lua$", "^status%.lua$", "^redirect%.lua$", "^uri%.lua$", "^errors%.lua$",
-  "^limits%.lua$", "^options%.lua$",
+  "^limits%.lua$", "^options%.lua$", "^kaazing/dialect%.lua$", "^kaazing/client%.lua$", "^kaazing/server%.lua$",
 }
 local PURE_REQUIRES = set [[
   khp.http khp.crypto khp.errors khp.limits khp.options khp.uri khp.status khp.redirect khp.auth
 ]]
-local PURE_PREFIXES = { "^khp%.auth%.", "^khp%.opening%.", "^khp%.extended%." }
+local PURE_PREFIXES = { "^khp%.auth%.", "^khp%.opening%.", "^khp%.extended%.", "^khp%.kaazing%.dialect$" }
 
 local function matches(name, patterns)
   for _, pattern in ipairs(patterns) do

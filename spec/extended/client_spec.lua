@@ -323,23 +323,6 @@ describe("khp.extended.client", function()
     end
   end)
 
-  it("can be told to ignore empty messages [E2]", function()
-    local machine = new { ignore_empty = true }
-    machine:message ""
-    machine:start()
-    machine:message ""
-    machine:message "HTTP/1.1 401 x\r\nWWW-Authenticate: Token\r\n\r\n"
-    machine:message ""
-    assert.equal(2, #events(machine))
-    machine:message ""
-    machine:authorize "Token 1"
-    machine:message(OPENED)
-    machine:message ""
-    local list = events(machine)
-    assert.same({ "send", "open" }, { list[1][1], list[2][1] })
-    assert.equal(2, #list)
-  end)
-
   it("reads the same response however it is cut [H10]", function()
     local bytes = "\r\nHTTP/1.1 202 x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 403 y\r\n"
       .. "Content-Length: 3\r\n\r\ndef"

@@ -29,7 +29,6 @@ local declaration = options.declare("khp.extended.client.new", {
   extensions = { type = "strings" },
   accept = { type = "string" },
   kind = { type = "string", choices = { "binary", "text" }, default = "binary" },
-  ignore_empty = { type = "boolean", default = false },
   limits = { type = "table" },
   now = { type = "number" },
   timeout = { type = "number", min = 0 },
@@ -69,7 +68,6 @@ local MOST_HELD = 256
 ---@field extensions string[]? those that the opening named and did not negotiate, "name; parameter=value"
 ---@field accept string? the Sec-WebSocket-Accept that is right for the opening's key
 ---@field kind "binary"|"text"|nil kind of the messages that carry requests; default "binary"
----@field ignore_empty boolean? empty messages are taken for nothing at any time; some servers end each response so
 ---@field limits table? extended_message, line, fields, body, attempts, wait; see khp.limits
 ---@field now number? seconds; without it there is no deadline
 ---@field timeout number? seconds for the whole; default: the limit `extended`
@@ -112,7 +110,6 @@ function client.new(given)
     extension_names = names,
     accept = given.accept,
     send_kind = given.kind,
-    ignore_empty = given.ignore_empty,
     limits = bounds,
     reader = assembly.reader("response", bounds),
     now = given.now,
@@ -299,7 +296,7 @@ function methods:message(bytes, kind)
   local state = self.state
   if state == OPEN then
     error("the extended handshake is completed: messages are the application's now", 2)
-  elseif state == CLOSED or self.ignore_empty and bytes == "" then
+  elseif state == CLOSED then
     return
   elseif state == WAITING then
     read(self, bytes)

@@ -3,13 +3,15 @@
 -- exchange, nor policies.
 
 local auth = require "khp.auth"
-local client = require "khp.extended.client"
+local client = require "khp.kaazing.client"
 local common = require "khp.opening.common"
 local crypto = require "khp.crypto"
+local dialect = require "khp.kaazing.dialect"
+local extended = require "khp.extended.server"
 local http = require "khp.http"
 local player = require "khp.transcript.player"
 local reader = require "khp.transcript.reader"
-local server = require "khp.extended.server"
+local server = require "khp.kaazing.server"
 
 local transcript = {}
 
@@ -122,6 +124,16 @@ function transcript.cut_at(k)
   end
 end
 
+-- A directive is what it is only as one message, and an empty one has no parts.
+local function but_directives(cut)
+  return cut and function(bytes)
+    if bytes == "" or bytes:sub(1, #dialect.MARK) == dialect.MARK then
+      return { bytes }
+    end
+    return cut(bytes)
+  end
+end
+
 --- The length of the longest message of an exchange.
 ---@param exchange khp.Exchange
 ---@return integer
@@ -212,7 +224,7 @@ own.cannot = own.decides
 
 local function new_machine(role, opening)
   if role == "server" then
-    local settings = server.settings {
+    local settings = extended.settings {
       date = function()
         return DATE
       end,
@@ -237,7 +249,7 @@ end
 function transcript.run(exchange, role, cut)
   local failure = player.new({
     role = role, steps = exchange.steps, opening = exchange.opening, machine = new_machine(role, exchange.opening),
-    take = take, own = own, cut = cut,
+    take = take, own = own, cut = but_directives(cut),
   }):play()
   if failure then
     return nil, role .. ": " .. player.show(failure, exchange.path)

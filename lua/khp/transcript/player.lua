@@ -236,6 +236,7 @@ local function take_step(self, step)
 end
 
 local function play(self)
+  self:pump() -- some machines speak first
   for place, step in ipairs(self.steps) do
     self.place = place + 1
     take_step(self, step)
