@@ -63,6 +63,47 @@ void khp_net_address_format(const struct sockaddr *address, socklen_t size,
     }
 }
 
+void khp_net_endpoint_set(struct khp_net_endpoint *endpoint, const struct sockaddr *address,
+                          socklen_t size) {
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    memset(endpoint, 0, sizeof *endpoint);
+    endpoint->family = address->sa_family;
+    if (address->sa_family == AF_INET && size >= sizeof in) {
+        memcpy(&in, address, sizeof in);
+        endpoint->port = in.sin_port;
+        memcpy(endpoint->ip, &in.sin_addr, sizeof in.sin_addr);
+    } else if (address->sa_family == AF_INET6 && size >= sizeof in6) {
+        memcpy(&in6, address, sizeof in6);
+        endpoint->port = in6.sin6_port;
+        endpoint->scope = in6.sin6_scope_id;
+        memcpy(endpoint->ip, &in6.sin6_addr, sizeof in6.sin6_addr);
+    }
+}
+
+bool khp_net_endpoint_format(const struct khp_net_endpoint *endpoint,
+                             struct khp_net_address *address) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = endpoint->port};
+    struct sockaddr_in6 in6 = {
+        .sin6_family = AF_INET6, .sin6_port = endpoint->port, .sin6_scope_id = endpoint->scope};
+    memset(address, 0, sizeof *address);
+    switch (endpoint->family) {
+    case AF_INET:
+        memcpy(&in.sin_addr, endpoint->ip, sizeof in.sin_addr);
+        khp_net_address_format((const struct sockaddr *)&in, sizeof in, address);
+        return true;
+    case AF_INET6:
+        memcpy(&in6.sin6_addr, endpoint->ip, sizeof in6.sin6_addr);
+        khp_net_address_format((const struct sockaddr *)&in6, sizeof in6, address);
+        return true;
+    case AF_UNIX:
+        address->is_unix = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool khp_net_address_unix(const char *path, struct sockaddr_un *out, socklen_t *size,
                           struct khp_net_error *error) {
     size_t n = strlen(path);

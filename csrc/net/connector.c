@@ -117,6 +117,10 @@ static void succeed(struct connect *c, int fd) {
     c->tls = NULL;
     c->server_name = NULL;
     conclude(c);
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0)
+        khp_net_stream_met(stream, (const struct sockaddr *)&peer, size);
     khp_net_stream_attach(stream, fd, tls, false, server_name, left);
     khp_net_tls_release(tls);
     free(server_name);

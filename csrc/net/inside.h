@@ -92,9 +92,10 @@ struct khp_net_stream {
     void (*on_end)(void *data);
     void *on_end_data;
     struct khp_net_timer timer; /* of the TLS handshake, of lingering */
-    int fd;                     /* the reactor owns it; -1: none */
-    int write_errno;            /* a system call failed; what the peer sent before is to be read */
-    uint32_t low_water;         /* drained comes there */
+    struct khp_net_endpoint peer;
+    int fd;             /* the reactor owns it; -1: none */
+    int write_errno;    /* a system call failed; what the peer sent before is to be read */
+    uint32_t low_water; /* drained comes there */
     enum khp_net_stream_state state : 4;
     bool due : 1;         /* on loop->due */
     bool paused : 1;      /* by the owner */

@@ -6,6 +6,7 @@
 #define KHP_NET_INTERNAL_H
 
 #include <openssl/ssl.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 #include "net/connector.h"
@@ -76,6 +77,9 @@ void khp_net_stream_fail(struct khp_net_stream *stream, const struct khp_net_err
  */
 void khp_net_stream_on_end(struct khp_net_stream *stream, void (*hook)(void *data), void *data);
 
+/* Whom it leads to; without this, nobody knows once it is gone. */
+void khp_net_stream_met(struct khp_net_stream *stream, const struct sockaddr *peer, socklen_t size);
+
 struct khp_net_loop *khp_net_stream_loop(const struct khp_net_stream *stream);
 
 /* ---- tls.c, tls_explain.c ---- */
@@ -100,7 +104,8 @@ const char *khp_net_tls_reason(unsigned long code);
 
 /* ---- address.c ---- */
 
-struct sockaddr;
+void khp_net_endpoint_set(struct khp_net_endpoint *endpoint, const struct sockaddr *address,
+                          socklen_t size);
 void khp_net_address_format(const struct sockaddr *address, socklen_t size,
                             struct khp_net_address *out);
 

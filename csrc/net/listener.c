@@ -129,7 +129,8 @@ static void on_stream_end(void *data) {
     release(l);
 }
 
-static void welcome(struct khp_net_listener *l, int fd) {
+static void welcome(struct khp_net_listener *l, int fd, const struct sockaddr *peer,
+                    socklen_t size) {
     struct khp_net_stream *stream = khp_net_stream_new(l->loop);
     if (stream == NULL) {
         (void)close(fd);
@@ -138,6 +139,7 @@ static void welcome(struct khp_net_listener *l, int fd) {
     }
     l->streams++;
     l->references++;
+    khp_net_stream_met(stream, peer, size);
     khp_net_stream_on_end(stream, on_stream_end, l);
     if (l->max_streams != 0 && l->streams >= l->max_streams)
         assign(l, STATE_FULL);
@@ -148,11 +150,13 @@ static void welcome(struct khp_net_listener *l, int fd) {
 /* Returns whether there may be more to accept. */
 static bool accept_one(struct khp_net_listener *l) {
     int on = 1;
-    int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    int fd = accept4(l->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         if (!l->is_unix)
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        welcome(l, fd);
+        welcome(l, fd, (const struct sockaddr *)&peer, size);
         return true;
     }
     switch (errno) {

@@ -435,8 +435,20 @@ static bool name_of(const struct khp_net_stream *stream, name_function *get,
     return true;
 }
 
+void khp_net_stream_met(struct khp_net_stream *stream, const struct sockaddr *peer,
+                        socklen_t size) {
+    khp_net_endpoint_set(&stream->peer, peer, size);
+}
+
+const struct khp_net_endpoint *khp_net_stream_endpoint(const struct khp_net_stream *stream) {
+    return &stream->peer;
+}
+
 bool khp_net_stream_peer(const struct khp_net_stream *stream, struct khp_net_address *address) {
-    return name_of(stream, getpeername, address);
+    bool kept = stream->peer.family == AF_INET || stream->peer.family == AF_INET6;
+    if (!kept && name_of(stream, getpeername, address))
+        return true;
+    return khp_net_endpoint_format(&stream->peer, address);
 }
 
 bool khp_net_stream_local(const struct khp_net_stream *stream, struct khp_net_address *address) {

@@ -106,7 +106,22 @@ struct khp_net_address {
     bool is_unix;
 };
 
-/* false where the system does not know (the stream is gone). */
+/* The same in few bytes, for whoever keeps it longer than the stream. Zeroed: unknown. */
+struct khp_net_endpoint {
+    uint16_t family; /* AF_INET, AF_INET6, AF_UNIX, whose path is not kept */
+    uint16_t port;
+    uint32_t scope;
+    uint8_t ip[16];
+};
+
+/* The peer's; to be copied before the end event returns. */
+const struct khp_net_endpoint *khp_net_stream_endpoint(const struct khp_net_stream *stream);
+
+/* false: unknown. */
+bool khp_net_endpoint_format(const struct khp_net_endpoint *endpoint,
+                             struct khp_net_address *address);
+
+/* false where the system does not know (the stream is not connected yet, or gone). */
 bool khp_net_stream_peer(const struct khp_net_stream *stream, struct khp_net_address *address);
 bool khp_net_stream_local(const struct khp_net_stream *stream, struct khp_net_address *address);
 
