@@ -69,6 +69,7 @@ static void send_close(struct khp_conn *conn, unsigned code, const char *reason,
     size_t size = khp_ws_header_encode(frame, &header);
     khp_ws_mask(frame + size, payload, length, key, 0);
     if (khp_net_stream_write(conn->stream, frame, size + length)) {
+        conn->settings->traffic.bytes_out += size + length;
         conn->sent_code = code ? code : KHP_WS_NO_STATUS;
         if (n && code)
             conn->sent_reason = strndup(reason, n);
@@ -244,6 +245,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
         case KHP_WS_EVENT_MESSAGE:
             if (conn->state != KHP_CONN_OPEN)
                 break;
+            conn->settings->traffic.messages_in++;
             conn->holding = conn->stepwise;
             conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
             if (conn->holding && conn->state == KHP_CONN_OPEN) {
@@ -285,6 +287,7 @@ static void release_held(struct khp_conn *conn) {
 static void on_read(void *owner, uint8_t *bytes, size_t n) {
     struct khp_conn *conn = owner;
     conn->heard = khp_net_loop_now(conn->loop);
+    conn->settings->traffic.bytes_in += n;
     if (conn->holding && conn->state == KHP_CONN_CLOSING)
         release_held(conn); /* the peer's close frame may be in it */
     if (conn->state == KHP_CONN_RAW)
@@ -295,7 +298,7 @@ static void on_read(void *owner, uint8_t *bytes, size_t n) {
 
 static void on_drained(void *owner) {
     struct khp_conn *conn = owner;
-    if (conn->refused && conn->state == KHP_CONN_OPEN) {
+    if (conn->refused && (conn->state == KHP_CONN_OPEN || conn->state == KHP_CONN_RAW)) {
         conn->refused = false;
         conn->handler->drained(conn->owner);
     }
@@ -305,6 +308,7 @@ static void on_end(void *owner, const struct khp_net_error *why) {
     struct khp_conn *conn = owner;
     bool was_raw = conn->state == KHP_CONN_RAW;
     enter(conn, KHP_CONN_GONE);
+    conn->peer = *khp_net_stream_endpoint(conn->stream);
     conn->stream = NULL;
     khp_net_timer_stop(conn->loop, &conn->keepalive);
     khp_net_timer_stop(conn->loop, &conn->deadline);
@@ -369,6 +373,7 @@ void khp_conn_dispose(struct khp_conn *conn) {
         khp_net_timer_stop(conn->loop, &conn->deadline);
         khp_net_stream_handle(conn->stream, &orphan, NULL);
         khp_net_stream_abort(conn->stream);
+        conn->peer = *khp_net_stream_endpoint(conn->stream);
         conn->stream = NULL;
         enter(conn, KHP_CONN_GONE);
     }
@@ -381,8 +386,9 @@ void khp_conn_dispose(struct khp_conn *conn) {
     conn->settings = NULL;
 }
 
-bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n) {
-    return conn->state == KHP_CONN_RAW && khp_net_stream_write(conn->stream, bytes, n);
+bool khp_conn_peer(const struct khp_conn *conn, struct khp_net_address *address) {
+    return conn->stream ? khp_net_stream_peer(conn->stream, address)
+                        : khp_net_endpoint_format(&conn->peer, address);
 }
 
 bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role) {

@@ -17,6 +17,12 @@
 /* Frames from this size on are sent without being copied, and read without waiting for turns. */
 enum { KHP_CONN_LARGE = 64 * 1024 };
 
+/* What the connections with the same settings have moved so far. */
+struct khp_conn_traffic {
+    uint64_t messages_in, messages_out; /* text and binary */
+    uint64_t bytes_in, bytes_out;       /* of the streams, handshakes included, TLS not */
+};
+
 /* Shared by many connections; reference counted, not for threads. */
 struct khp_conn_settings {
     unsigned references;
@@ -26,6 +32,7 @@ struct khp_conn_settings {
     uint64_t ping_ms;  /* silence of the peer after which it is pinged; 0: never */
     uint64_t pong_ms;  /* further silence after which it is given up */
     uint64_t close_ms; /* for the peer's close frame, and again for the end of the stream */
+    struct khp_conn_traffic traffic;
 };
 
 struct khp_conn_settings *khp_conn_settings_new(void); /* zeroed, one reference; NULL: no memory */
@@ -75,7 +82,7 @@ struct khp_conn_handler {
     void (*ping)(void *owner, const uint8_t *bytes, size_t n); /* has been answered; may be NULL */
     void (*pong)(void *owner, const uint8_t *bytes, size_t n);
     void (*drained)(void *owner);  /* after a send was refused: the queue is below half of its limit
-                                      and of what it held then */
+                                      and of what it held then; or see khp_conn_pour() */
     void (*deadline)(void *owner); /* the time set by khp_conn_deadline() is up */
     void (*closed)(void *owner, const struct khp_conn_close *close);
     void (*gone)(void *owner);
@@ -101,12 +108,13 @@ struct khp_conn {
     bool opened;        /* the handshakes are over: messages are the application's */
     bool pinged;        /* a keepalive ping is unanswered */
     bool paused;
-    bool refused;               /* a send did not fit; `drained` is owed */
-    bool told;                  /* `closed` was delivered */
-    bool stepwise;              /* one message at a time */
-    bool holding;               /* one was delivered, and the next is not asked for yet */
-    struct khp_conn_held *held; /* bytes behind it, NULL none */
-    char *sent_reason;          /* of our close frame, NULL none */
+    bool refused;                 /* a send did not fit; `drained` is owed */
+    bool told;                    /* `closed` was delivered */
+    bool stepwise;                /* one message at a time */
+    bool holding;                 /* one was delivered, and the next is not asked for yet */
+    struct khp_conn_held *held;   /* bytes behind it, NULL none */
+    char *sent_reason;            /* of our close frame, NULL none */
+    struct khp_net_endpoint peer; /* once gone */
 };
 
 /*
@@ -120,6 +128,9 @@ void khp_conn_init(struct khp_conn *conn, struct khp_net_loop *loop, struct khp_
 /* The owner dies first: no more events, the stream is aborted. Also frees what a gone connection
  * holds. */
 void khp_conn_dispose(struct khp_conn *conn);
+
+/* Whose peer it is, or was. false: unknown. */
+bool khp_conn_peer(const struct khp_conn *conn, struct khp_net_address *address);
 
 /* While raw: queues bytes. false: not raw, or no memory. */
 bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n);
@@ -182,6 +193,12 @@ void khp_conn_deadline(struct khp_conn *conn, uint64_t ms);
 /* Stops and starts reading. Up to one read's worth of messages may still come after a pause. */
 void khp_conn_pause(struct khp_conn *conn);
 void khp_conn_resume(struct khp_conn *conn);
+
+/*
+ * While raw: one piece of many. SENT: the system has taken it, and all before it; FULL: it is
+ * queued, and `drained` comes when all has been taken. CLOSED: not raw.
+ */
+enum khp_conn_send khp_conn_pour(struct khp_conn *conn, const void *bytes, size_t n);
 
 size_t khp_conn_queued(const struct khp_conn *conn);
 

@@ -1,6 +1,6 @@
 /*
- * What a connection sends: one frame at a time into the stream's queue, within its limit. When the
- * queue leaves is the stream's business.
+ * What a connection sends: bytes while it is raw, then one frame at a time into the stream's queue,
+ * within its limit. When the queue leaves is the stream's business.
  */
 #include "core/connection.h"
 
@@ -18,6 +18,31 @@ static bool has_room(struct khp_conn *conn, uint64_t n) {
         return true;
     khp_net_stream_low_water(conn->stream, (size_t)((queued < limit ? queued : limit) - 1) / 2);
     return false;
+}
+
+/* What a frame has added to the queue. */
+static void count(struct khp_conn *conn, enum khp_ws_opcode kind, size_t n) {
+    conn->sent += n;
+    conn->settings->traffic.bytes_out += n;
+    conn->settings->traffic.messages_out += kind == KHP_WS_TEXT || kind == KHP_WS_BINARY;
+}
+
+bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n) {
+    if (conn->state != KHP_CONN_RAW || !khp_net_stream_write(conn->stream, bytes, n))
+        return false;
+    conn->settings->traffic.bytes_out += n;
+    return true;
+}
+
+enum khp_conn_send khp_conn_pour(struct khp_conn *conn, const void *bytes, size_t n) {
+    if (conn->state != KHP_CONN_RAW)
+        return KHP_CONN_CLOSED;
+    if (!khp_conn_write(conn, bytes, n))
+        return KHP_CONN_NO_MEMORY;
+    khp_net_stream_low_water(conn->stream, 0);
+    khp_net_stream_flush(conn->stream);
+    conn->refused = khp_net_stream_queued(conn->stream) > 0;
+    return conn->refused ? KHP_CONN_FULL : KHP_CONN_SENT;
 }
 
 enum khp_conn_send khp_conn_room(struct khp_conn *conn, size_t n) {
@@ -52,7 +77,7 @@ enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind
         size_t size = khp_ws_header_encode(head, &header);
         if (!khp_net_stream_write_large(conn->stream, head, size, bytes, n))
             return KHP_CONN_NO_MEMORY;
-        conn->sent += size + n;
+        count(conn, kind, size + n);
         return KHP_CONN_SENT;
     }
     if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
@@ -66,7 +91,7 @@ enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind
     else if (n)
         memcpy(out + size, bytes, n);
     khp_net_stream_commit(conn->stream, size + n);
-    conn->sent += size + n;
+    count(conn, kind, size + n);
     return KHP_CONN_SENT;
 }
 

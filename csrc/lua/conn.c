@@ -180,6 +180,20 @@ static int conn_write(lua_State *L) {
     return 1;
 }
 
+/* pour(conn, bytes): while raw → true: they are gone; false: they are queued, and `drained` will
+ * come; nil: not raw */
+static int conn_pour(lua_State *L) {
+    struct lkhp_conn *self = lkhp_conn_check(L);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    enum khp_conn_send result = khp_conn_pour(&self->conn, bytes, n);
+    if (result == KHP_CONN_SENT || result == KHP_CONN_FULL)
+        lua_pushboolean(L, result == KHP_CONN_SENT);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 /* upgrade(conn, "server" | "client") → boolean */
 static int conn_upgrade(lua_State *L) {
     static const char *const roles[] = {"server", "client", NULL};
@@ -413,7 +427,7 @@ static const char *state_name(const struct lkhp_conn *self) {
 
 static void push_peer(lua_State *L, const struct lkhp_conn *self) {
     struct khp_net_address address;
-    if (self->conn.stream && khp_net_stream_peer(self->conn.stream, &address))
+    if (khp_conn_peer(&self->conn, &address))
         lkhp_push_address(L, &address);
     else
         lua_pushnil(L);
@@ -479,6 +493,7 @@ int lkhp_open_conn(lua_State *L) {
                                          {"send_handshake", conn_send_handshake},
                                          {"send_ping", conn_send_ping},
                                          {"write", conn_write},
+                                         {"pour", conn_pour},
                                          {"upgrade", conn_upgrade},
                                          {"open", conn_open},
                                          {"stepwise", conn_stepwise},

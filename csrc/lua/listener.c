@@ -102,6 +102,23 @@ static int listener_address(lua_State *L) {
     return 2;
 }
 
+static void set_count(lua_State *L, const char *name, uint64_t value) {
+    lua_pushinteger(L, (lua_Integer)value);
+    lua_setfield(L, -2, name);
+}
+
+/* traffic(listener) → { messages_in, messages_out, bytes_in, bytes_out } of all its connections so
+ * far, also of those that it left behind when it was closed */
+static int listener_traffic(lua_State *L) {
+    const struct khp_conn_traffic *traffic = &check(L)->settings->traffic;
+    lua_createtable(L, 0, 4);
+    set_count(L, "messages_in", traffic->messages_in);
+    set_count(L, "messages_out", traffic->messages_out);
+    set_count(L, "bytes_in", traffic->bytes_in);
+    set_count(L, "bytes_out", traffic->bytes_out);
+    return 1;
+}
+
 static int listener_close(lua_State *L) {
     struct lkhp_listener *self = check(L);
     if (self->listener && self->loop->net) {
@@ -126,6 +143,7 @@ static int listener__gc(lua_State *L) {
 int lkhp_open_listener(lua_State *L) {
     static const luaL_Reg functions[] = {{"listen", listener_listen},
                                          {"address", listener_address},
+                                         {"traffic", listener_traffic},
                                          {"close", listener_close},
                                          {NULL, NULL}};
     if (luaL_newmetatable(L, LISTENER)) {
