@@ -80,6 +80,7 @@ describe("khp.kaazing.server", function()
     assert.same({ COMPLETED, "", GO_ON, "open" }, events(machine))
     assert.equal("open", machine.state)
     assert.is_nil(machine:deadline())
+    assert.is_nil(machine.request.query) -- what the answer was for
     assert.has_error(function()
       machine:message "x"
     end)
@@ -271,8 +272,8 @@ describe("khp.kaazing.opening", function()
     local given = decision.redirect("https://example.org/echo", { status = 303, headers = { "X-A", "1" } })
     local decided, leads = opening.translate(given, request ".kl=Y", false)
     assert.equal("wss://example.org/echo?.kl=Y", leads)
-    assert.same({ protocol = "x-kaazing-handshake", headers = { "X-A", "1" }, reason = dialect.PHRASE },
-      decided.answer)
+    assert.same({ protocol = "x-kaazing-handshake", extensions = {}, headers = { "X-A", "1" },
+      reason = dialect.PHRASE }, decided.answer)
     assert.equal("accept", decided.action)
     local machine = openings.new(openings.settings { server = false, date = false })
     machine:feed("GET /echo?.kl=Y HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -40,7 +40,9 @@ function opening.translate(decided, request, secure)
     and common.index(request.protocols, common.KHP) then
     local leads = dialect.destination(decided.subject, request, secure)
     if leads then
-      local answer = { protocol = common.KHP, headers = given.headers, reason = dialect.PHRASE }
+      local answer = {
+        protocol = common.KHP, extensions = {}, headers = given.headers, reason = dialect.PHRASE,
+      }
       return decision.new("accept", nil, answer), leads
     end
   end

@@ -17,6 +17,7 @@ local PHRASE = dialect.PHRASE
 ---@class khp.kaazing.Server: khp.extended.Server
 ---@field machine khp.extended.Server
 ---@field opened table as khp.opening.server tells with "open"
+---@field request table? that awaits an answer
 ---@field directives boolean empty messages alone are asked for, where false
 ---@field secure boolean
 ---@field leads string|false where the client is led instead of being let in
@@ -28,6 +29,8 @@ local metatable = { __name = "khp.kaazing.server" }
 function metatable.__index(self, name)
   if name == "state" then
     return self.ended and "closed" or self.machine.state
+  elseif name == "request" then
+    return self.machine.request
   end
   return methods[name]
 end
