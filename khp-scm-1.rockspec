@@ -9,7 +9,6 @@ khp is a WebSocket library that speaks the Kaazing WebSocket Handshake Protocol:
 server exchange HTTP messages inside the socket, and Lua policies on both sides decide about challenges, redirects and
 extensions. With a peer that does not speak it, khp is a fast and complete WebSocket library.]],
   license = "MIT",
-  labels = { "websocket", "networking", "async", "kaazing" },
 }
 
 source = {
@@ -65,6 +64,7 @@ build = {
         "csrc/lua/conn_pipe.c",
         "csrc/lua/crypto.c",
         "csrc/lua/descriptor.c",
+        "csrc/lua/files.c",
         "csrc/lua/http.c",
         "csrc/lua/http_grammar.c",
         "csrc/lua/http_headers.c",
@@ -140,13 +140,12 @@ build = {
     ["khp.extended.response"] = "lua/khp/extended/response.lua",
     ["khp.extended.server"] = "lua/khp/extended/server.lua",
     ["khp.extended.verify"] = "lua/khp/extended/verify.lua",
+    ["khp.extension"] = "lua/khp/extension/init.lua",
+    ["khp.extension.idle_timeout"] = "lua/khp/extension/idle_timeout.lua",
+    ["khp.extension.ping_pong"] = "lua/khp/extension/ping_pong.lua",
+    ["khp.extension.pipeline"] = "lua/khp/extension/pipeline.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
-    ["khp.keep"] = "lua/khp/keep.lua",
-    ["khp.kaazing.client"] = "lua/khp/kaazing/client.lua",
-    ["khp.kaazing.dialect"] = "lua/khp/kaazing/dialect.lua",
-    ["khp.kaazing.opening"] = "lua/khp/kaazing/opening.lua",
-    ["khp.kaazing.server"] = "lua/khp/kaazing/server.lua",
     ["khp.limits"] = "lua/khp/limits.lua",
     ["khp.log"] = "lua/khp/log.lua",
     ["khp.opening.client"] = "lua/khp/opening/client.lua",
@@ -177,6 +176,7 @@ build = {
     ["khp.redirect"] = "lua/khp/redirect.lua",
     ["khp.routes"] = "lua/khp/routes.lua",
     ["khp.server"] = "lua/khp/server.lua",
+    ["khp.static"] = "lua/khp/static.lua",
     ["khp.status"] = "lua/khp/status.lua",
     ["khp.task"] = "lua/khp/task.lua",
     ["khp.tls"] = "lua/khp/tls.lua",

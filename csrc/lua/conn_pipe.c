@@ -47,10 +47,12 @@ static int conn_deliver(lua_State *L) {
     return 0;
 }
 
-/* silence(conn) → seconds since something came from the peer */
+/* silence(conn) → seconds since something came from the peer; 0 while reading is paused: then the
+ * silence is our own */
 static int conn_silence(lua_State *L) {
     const struct lkhp_conn *self = lkhp_conn_check(L);
-    uint64_t now = self->loop->net ? khp_net_loop_now(self->loop->net) : self->conn.heard;
+    bool ours = self->conn.paused || !self->loop->net;
+    uint64_t now = ours ? self->conn.heard : khp_net_loop_now(self->loop->net);
     lua_pushnumber(L, (lua_Number)(now - self->conn.heard) / 1000);
     return 1;
 }

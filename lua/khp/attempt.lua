@@ -7,6 +7,7 @@ local core = require "khp.core"
 local extended = require "khp.extended.client"
 local http = require "khp.http"
 local opening = require "khp.opening.client"
+local pipeline = require "khp.extension.pipeline"
 local proxy = require "khp.opening.proxy"
 local reader = require "khp.opening.reader"
 local status = require "khp.status"
@@ -20,7 +21,9 @@ local attempt = {}
 --- tests of policies bring others.
 ---@class khp.Wires
 ---@field key string? the next opening's Sec-WebSocket-Key; nil: random
-attempt.wires = setmetatable({ now = core.loop.now, adopt = connection.adopt, tls = tls.client }, {
+attempt.wires = setmetatable({
+  now = core.loop.now, adopt = connection.adopt, attach = pipeline.attach, tls = tls.client,
+}, {
   __index = core.conn,
 })
 
@@ -34,6 +37,8 @@ local unpack = table.unpack or unpack
 ---@field settings userdata? TLS
 ---@field server_name string?
 ---@field conn userdata
+---@field pipe khp.Pipeline? of the extensions that are at work
+---@field claims table<string, string> what they have for themselves: see khp.extension
 ---@field wanted khp.Action? what the policy's `response` explicitly asked for
 local methods = {}
 local mt = { __index = methods, __name = "khp.attempt" }
@@ -57,7 +62,7 @@ local function opening_options(call, target, headers)
     target = target.target,
     key = call.wires.key,
     protocols = call.options.protocols,
-    extensions = call.options.extensions,
+    extensions = call.extensions:for_opening(call.options.khp),
     headers = headers,
     origin = call.options.origin,
     khp = call.options.khp,
@@ -93,6 +98,7 @@ function attempt.new(call, target, headers, settings, server_name)
     headers = headers,
     settings = settings,
     server_name = server_name,
+    claims = {},
     due = wires.now() + timeout,
   }, mt)
   local through = call.proxy
@@ -286,23 +292,21 @@ local function feed(self, bytes)
   end
 end
 
--- The extended handshake --------------------------------------------------------------------------------------------
-
--- KHP E5: the extensions that the opening asked for and did not get.
-local function not_negotiated(asked, negotiated)
-  local taken, left = {}, {}
-  for _, one in ipairs(negotiated) do
-    taken[one.name] = true
-  end
-  for _, text in ipairs(asked) do
-    for _, one in ipairs(http.extensions(text)) do -- one, or alternatives: "x; a=1, x"
-      if not taken[one.name] then
-        left[#left + 1] = http.format_extensions { one }
-      end
+-- Puts what was negotiated to work. false, message, code, detail: it cannot.
+local function extend(self, negotiated, response)
+  local agreed, message = self.call.extensions:agreed(negotiated, self.claims)
+  if agreed and not agreed[1] then
+    return true
+  elseif agreed then
+    self.pipe, message = self.wires.attach(self.conn, self.pipe, "client", agreed)
+    if self.pipe then
+      return true
     end
   end
-  return left
+  return false, message, "EEXTENSION", { status = response.status, headers = response.headers, permanent = true }
 end
+
+-- The extended handshake --------------------------------------------------------------------------------------------
 
 -- What to do with each thing that the machine says. `completed` or `failure` is how it ended.
 local on = {}
@@ -416,7 +420,7 @@ local function extended_handshake(self, opened)
   function call.hooks.left()
     return math.max(due - self.wires.now(), 0)
   end
-  local extensions = not_negotiated(call.options.extensions, opened.extensions)
+  local extensions = call.extensions:for_extended(opened.extensions)
   local machine = extended.new {
     target = target.target,
     protocols = call.options.protocols,
@@ -461,6 +465,9 @@ end
 -- The application's turn. What came with the end of the handshake are its first messages.
 local function hand_over(self, opened, completed)
   local options = self.call.options
+  if self.pipe then
+    self.pipe:open()
+  end
   local early = {}
   for i = 1, #self do
     early[i] = self[i]
@@ -492,7 +499,11 @@ local function run(self)
       { status = 101, headers = opened.response.headers, permanent = true }
   end
   local bytes = upgrade(self, opened.rest)
-  if not opened.khp then
+  local ok
+  ok, message, code, detail = extend(self, opened.extensions, opened.response)
+  if not ok then
+    return nil, message, code, detail
+  elseif not opened.khp then
     hand_over(self, opened, opened)
     feed(self, bytes) -- the application's already, under its limits
     return self.conn
@@ -502,6 +513,10 @@ local function run(self)
   local completed
   completed, message, code, detail = extended_handshake(self, opened)
   if not completed then
+    return nil, message, code, detail
+  end
+  ok, message, code, detail = extend(self, completed.extensions, completed.response)
+  if not ok then
     return nil, message, code, detail
   end
   hand_over(self, opened, completed)

@@ -4,6 +4,7 @@
 
 local attempt = require "khp.attempt"
 local credentials = require "khp.credentials"
+local extension = require "khp.extension"
 local hooks = require "khp.policy.hooks"
 local http = require "khp.http"
 local limits = require "khp.limits"
@@ -26,7 +27,7 @@ end
 
 local declaration = options.declare("khp.connect", {
   protocols = { type = "strings", default = {} },
-  extensions = { type = "strings", default = {} },
+  extensions = { type = "table", default = {} },
   headers = { type = "table" },
   origin = { type = "string" },
   policy = { type = "string|table" },
@@ -50,6 +51,7 @@ local declaration = options.declare("khp.connect", {
 ---@class khp.Call  what connect() was asked for, checked; shared by its attempts
 ---@field options table
 ---@field limits table
+---@field extensions khp.Extensions
 ---@field wires khp.Wires
 ---@field session khp.Session what the policy sees, and what becomes conn.data
 ---@field hooks khp.Hooks
@@ -185,6 +187,7 @@ local function prepare(url, checked, wires, around)
   local self = setmetatable({
     options = checked,
     limits = limits.resolve(checked.limits, 4),
+    extensions = extension.list(checked.extensions, "khp.connect", 4),
     wires = wires,
     session = session.new({}, around),
     first = target,
@@ -281,7 +284,9 @@ end
 
 ---@class khp.ConnectOptions
 ---@field protocols string[]? subprotocols, in order of preference
----@field extensions string[]? "name; parameter=value" each, in order of preference
+---@field extensions (string|khp.Extension)[]? in order of preference: "name; parameter=value", or an extension of one's
+---  own. khp's own (x-kaazing-idle-timeout, x-kaazing-ping-pong, permessage-deflate) do their work when they are agreed;
+---  of others there is nothing but the agreement, in conn.extensions
 ---@field headers table? of the opening request. Authorization, Cookie and Proxy-Authorization go to the URL's own
 ---  origin alone, the others wherever a redirect leads
 ---@field origin string? value of Origin

@@ -21,6 +21,7 @@ local parts = {
   limits = "khp.limits",
   errors = "khp.errors",
   origin = "khp.origin",
+  extension = "khp.extension",
 }
 
 khp.log = log

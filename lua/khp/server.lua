@@ -8,11 +8,13 @@ local common = require "khp.opening.common"
 local core = require "khp.core"
 local decision = require "khp.policy.decision"
 local errors = require "khp.errors"
+local extension = require "khp.extension"
 local extended = require "khp.extended.server"
 local limits = require "khp.limits"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
 local options = require "khp.options"
+local pipeline = require "khp.extension.pipeline"
 local reception = require "khp.reception"
 local routes = require "khp.routes"
 local session = require "khp.policy.session"
@@ -40,6 +42,7 @@ local declaration = options.declare("khp.listen", {
   routes = { type = "table" },
   origins = { type = "table" },
   protocols = { type = "strings" },
+  extensions = { type = "table", default = {} },
   on_open = { type = "function" },
   on_message = { type = "function" },
   on_close = { type = "function" },
@@ -64,6 +67,9 @@ local mt = { __index = methods, __name = "khp.server" }
 --   step        "opening" or "extended"
 --   head        of the opening request, from which the field `request` is made: all bytes received so far
 --   negotiated  in the opening: extensions, parsed
+--   extensions  what is agreed to without a policy's word
+--   claims      what extensions that are at work have for themselves: nil or as khp.extension says
+--   pipe        of these
 --   session     what the policy sees, made when it is asked
 --   deciding    the task in which the policy is being asked
 
@@ -95,6 +101,27 @@ local function serve(self, place)
   end
 end
 
+local function complain(state, message)
+  local name = state.place and state.place.policy.name or "policy"
+  log.error("%s: %s: %s", name, state.step, log.lines(message))
+end
+
+-- Puts what was negotiated to work.
+local function extend(self, state, negotiated)
+  if not negotiated[1] then
+    return
+  end
+  state.claims = state.claims or {}
+  local agreed, message = state.extensions:agreed(negotiated, state.claims)
+  if agreed and agreed[1] then
+    state.pipe, message = pipeline.attach(self, state.pipe, "server", agreed)
+  end
+  if message then
+    complain(state, message)
+    conn.close(self, 1011, "internal error")
+  end
+end
+
 -- The application's turn: the connection is open.
 local function open(self, state, protocol, extensions, khp)
   local owner, counts, current = state.server, state.server.counts, state.session
@@ -103,6 +130,9 @@ local function open(self, state, protocol, extensions, khp)
     protocol = protocol, extensions = extensions, khp = khp, data = data, captures = state.captures,
   }
   counts.opened = counts.opened + 1
+  if state.pipe then
+    state.pipe:open()
+  end
   connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
   if log.enabled "info" then
     local peer = self.peer or {}
@@ -115,16 +145,11 @@ end
 
 local pump
 
-local function complain(state, message)
-  local name = state.place and state.place.policy.name or "policy"
-  log.error("%s: %s: %s", name, state.step, log.lines(message))
-end
-
 local function conclude(state, decided, wrong)
   if state.cors and state.step == "opening" then
     decided = reception.tell(decided, state.cors)
   end
-  local unlawful = answer.carry_out(state.machine, decided)
+  local unlawful = answer.carry_out(state.machine, decided, state)
   if wrong or unlawful then
     complain(state, wrong or unlawful)
   end
@@ -222,6 +247,7 @@ function carry_out.opening.open(self, state, result)
     state.head = sub(state.head, 1, #state.head - #rest)
   end
   conn.upgrade(self, "server")
+  extend(self, state, result.extensions)
   if protocol == KHP then
     begin_extended(self, state, result)
   else
@@ -247,6 +273,7 @@ end
 
 function carry_out.extended.open(self, state, result)
   state.machine = nil
+  extend(self, state, result.extensions)
   open(self, state, result.protocol, connection.extensions(state.negotiated, result.extensions), true)
 end
 
@@ -327,6 +354,9 @@ function accepted.open(self, owner)
     machine = opening.new(owner.opening, now),
     head = nil,
     negotiated = nil,
+    extensions = owner.extensions,
+    claims = nil,
+    pipe = nil,
     session = nil,
     deciding = nil,
     captures = nil,
@@ -362,6 +392,7 @@ function server.listen(given)
     opening = opening.settings { limits = bounds, server = checked.server_header },
     extended = extended.settings { limits = bounds, server = checked.server_header },
     protocols = checked.protocols,
+    extensions = extension.list(checked.extensions, "khp.listen", 2),
     world = around,
     trace = checked.trace,
     live = {},

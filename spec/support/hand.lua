@@ -102,14 +102,14 @@ local function read_frame(bytes)
   end
   local payload = bytes:sub(at, at + length - 1)
   payload = masked and unmask(payload, key) or payload
-  local frame = { opcode = first % 16, fin = first >= 128, masked = masked, payload = payload }
+  local frame = { opcode = first % 16, fin = first >= 128, rsv = first // 16 % 8, masked = masked, payload = payload }
   if frame.opcode == 8 and #payload >= 2 then
     frame.code, frame.reason = string.unpack(">I2", payload), payload:sub(3)
   end
   return frame, bytes:sub(at + length)
 end
 
---- Takes one frame: { opcode, fin, masked, payload }, and code and reason of a close frame.
+--- Takes one frame: { opcode, fin, rsv, masked, payload }, and code and reason of a close frame.
 function peer:frame()
   return await(self, function()
     local frame, rest = read_frame(self.received)

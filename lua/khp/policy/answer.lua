@@ -5,6 +5,7 @@
 local common = require "khp.opening.common"
 local contract = require "khp.policy.contract"
 local decision = require "khp.policy.decision"
+local extension = require "khp.extension"
 local limits = require "khp.limits"
 
 local answer = {}
@@ -147,12 +148,47 @@ function carry_out.reject(machine, decided)
   return machine:reject(decided.subject, decided.answer)
 end
 
+local NONE = {}
+
+-- An acceptance with the extensions that the server's option names, where the policy has not chosen itself. nil and
+-- what is wrong: its choice cannot be.
+local function with_extensions(decided, request, where)
+  local list, claims, given = where.extensions or extension.none, where.claims or NONE, decided.answer
+  if given.extensions then
+    local problem = list:problem(given.extensions, claims)
+    return not problem and decided or nil, problem
+  end
+  local khp = where.step == "extended" or given.protocol == KHP
+  local texts = list:choose(request.extensions, where.step, khp, claims)
+  if not texts[1] then
+    return decided
+  end
+  return decision.new("accept", nil, {
+    protocol = given.protocol, extensions = texts, headers = given.headers, reason = given.reason,
+  })
+end
+
+---@class khp.Negotiation  where an answer is given
+---@field step "opening"|"extended"
+---@field extensions khp.Extensions? what the server agrees to of its own
+---@field claims table<string, string>? what extensions that are at work have for themselves
+
 --- Tells the machine what was decided. What it finds unlawful becomes a 500; what comes too late is nothing.
 ---@param machine khp.opening.Server|khp.extended.Server
 ---@param decided khp.Decision
+---@param where khp.Negotiation
 ---@return string? message what was unlawful, for the log
-function answer.carry_out(machine, decided)
-  local ok, message, code = carry_out[decided.action](machine, decided)
+function answer.carry_out(machine, decided, where)
+  local ok, message, code
+  local request = machine.request
+  if decided.action == "accept" and request and request.extensions[1] then
+    ok, decided, message = pcall(with_extensions, decided, request, where) -- what extensions answer is the user's
+    if not ok or not decided then
+      machine:reject(500)
+      return ok and message or decided
+    end
+  end
+  ok, message, code = carry_out[decided.action](machine, decided)
   if not ok and code == "EPOLICY" then
     machine:reject(500)
     return message

@@ -19,7 +19,7 @@ local concat, floor, format, ipairs = table.concat, math.floor, string.format, i
 -- Asking the policy -------------------------------------------------------------------------------------------------
 
 local function conclude(self, decided, wrong)
-  local unlawful = answer.carry_out(self.machine, decided)
+  local unlawful = answer.carry_out(self.machine, decided, self)
   if wrong or unlawful then
     self.notes[#self.notes + 1] = format("policy: %s: %s", self.step, wrong or unlawful)
   end

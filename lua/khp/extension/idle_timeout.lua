@@ -1,0 +1,130 @@
+-- x-kaazing-idle-timeout; timeout=<ms>: the server lets no such time pass without something that its client can see,
+-- and the client closes when nothing came for so long. What clients see differs (Kaazing's JavaScript client no native
+-- frames, its Java client no pongs), so the server sends an extended pong where x-kaazing-ping-pong is agreed, too, and
+-- a native ping where not.
+
+local core = require "khp.core"
+local options = require "khp.options"
+
+local idle_timeout = {}
+
+local NAME = "x-kaazing-idle-timeout"
+local max, min, now = math.max, math.min, core.loop.now
+
+local declaration = options.declare(NAME, {
+  timeout = { type = "number", min = 0.1, max = 2147483, default = 30 },
+})
+
+-- The parameter `timeout` of a header: seconds, or nil.
+local function seconds_of(parameters)
+  local text = parameters.timeout
+  local ms = type(text) == "string" and text:match "^%d+$" and tonumber(text)
+  return ms and ms >= 100 and ms < 2147483648 and ms / 1000 or nil
+end
+
+--- The options that the parameters of a header mean.
+---@param parameters table
+---@return table? options, string? message
+function idle_timeout.parse(parameters)
+  if parameters.timeout == nil then
+    return {}
+  end
+  local seconds = seconds_of(parameters)
+  if not seconds then
+    return nil, "timeout is in milliseconds, from 100 to 2147483647"
+  end
+  return { timeout = seconds }
+end
+
+-- Server: what is sent is noted, and what would come too late is sent in time.
+local Server = {}
+Server.__index = Server
+
+function Server:send(message, kind)
+  self.sent = now()
+  return message, kind
+end
+
+function Server:pong()
+  self.asked = false
+end
+
+local function beat(self)
+  self.sent = now()
+  local ping_pong = self.link:other "x-kaazing-ping-pong"
+  if ping_pong then
+    ping_pong:beat()
+  else
+    self.link:ping()
+  end
+end
+
+-- The client answers a ping; one that is silent in spite of it is gone.
+local function watch(self)
+  local time, silence, half = now(), self.link:silence(), self.timeout / 2
+  if silence >= self.timeout then
+    self.link:close(1001, NAME .. ": no sign of life")
+    return
+  elseif silence >= half and not self.asked then
+    self.asked = true
+    self.link:ping()
+  end
+  local patience = self.timeout * 3 / 4
+  if time - self.sent >= patience then
+    beat(self)
+  end
+  local due = min(self.sent + patience - time, (silence < half and half or self.timeout) - silence)
+  self.link:after(max(due, 0.001), function()
+    watch(self)
+  end)
+end
+
+function Server:open()
+  self.sent = now()
+  watch(self)
+end
+
+-- Client: anything that comes is a sign of life.
+local Client = {}
+Client.__index = Client
+
+local function wait(self)
+  local left = self.timeout - self.link:silence()
+  if left <= 0 then
+    self.link:close(1001, ("%s: nothing came for %g s"):format(NAME, self.timeout))
+    return
+  end
+  self.link:after(max(left, 0.001), function()
+    wait(self)
+  end)
+end
+
+function Client:open()
+  self.link:after(self.timeout, function()
+    wait(self)
+  end)
+end
+
+--- The extension.
+---@param given { timeout: number? }? timeout: seconds that a server announces, 0.1 to 2147483; default 30
+---@return khp.Extension
+function idle_timeout.new(given)
+  local checked = options.check(declaration, given or {}, 2)
+  return {
+    name = NAME,
+    handshake = "extended",
+    answer = function()
+      return { timeout = math.floor(checked.timeout * 1000 + 0.5) }
+    end,
+    start = function(link, parameters)
+      local timeout = seconds_of(parameters)
+      if not timeout then
+        return nil, NAME .. " without a timeout in milliseconds"
+      end
+      return setmetatable({ link = link, timeout = timeout, sent = now(), asked = false },
+        link.role == "server" and Server or Client)
+    end,
+  }
+end
+
+return idle_timeout

@@ -1,0 +1,322 @@
+-- The extensions of one connection at work: each message passes them in a fixed order, out from the application to the
+-- wire and back in (RFC 6455 9.1: the first one listed is the nearest to the application). A connection without
+-- extensions has no pipeline. This file must not know how extensions are negotiated, nor what any of them does.
+
+local core = require "khp.core"
+local log = require "khp.log"
+local lawful = require "khp.extended.reason"
+
+local conn = core.conn
+local floor, setmetatable, xpcall = math.floor, setmetatable, xpcall
+
+local pipeline = {}
+
+---@class khp.Session  an extension at work on one connection; every method is optional
+---@field send (fun(self, message: string, kind: "text"|"binary"): string?, string?, any)? → message, kind and whether
+---  to set its reserved bit; nil: swallowed; nil and a text: refused, and so is the application's send
+---@field receive (fun(self, message: string, kind: "text"|"binary", marked: boolean): string?, string?, any)? → message
+---  and kind; nil: swallowed; nil, a text and perhaps a code (default 1002): closes the connection
+---@field ping (fun(self, payload: string))? a native ping came, and was answered
+---@field pong (fun(self, payload: string): boolean?)? a native pong came; true: nobody else hears of it
+---@field open fun(self)? the handshakes are over: messages are the application's from now on
+---@field closed (fun(self, code: integer, reason: string))?
+
+---@class khp.Link  what a session holds of its connection
+---@field role "server"|"client"
+---@field conn khp.Connection
+---@field parameters table what was agreed: names in order, and name → value
+---@field package pipe khp.Pipeline
+---@field package above khp.Link? towards the application
+---@field package below khp.Link? towards the wire
+---@field package session khp.Session
+---@field package name string
+---@field package bit integer reserved bit of a frame (4, 2, 1), 0 none
+local Link = {}
+Link.__index = Link
+
+---@class khp.Pipeline
+---@field conn userdata
+---@field top khp.Link? the nearest to the application
+---@field bottom khp.Link? the nearest to the wire
+---@field bits integer reserved bits that are in use
+---@field opened boolean
+local Pipeline = { __name = "khp.pipeline" }
+Pipeline.__index = Pipeline
+
+-- A hook that throws ends its connection, and no other.
+local function guard(self, hook, session, ...)
+  local ok, a, b, c = xpcall(hook, debug.traceback, session, ...)
+  if not ok then
+    log.error("extension: %s", a)
+    conn.close(self.conn, 1011, "internal error")
+    return nil, "an extension failed", 1011
+  end
+  return a, b, c
+end
+
+-- Out ---------------------------------------------------------------------------------------------------------------
+
+-- From a link, which is asked first, to the wire.
+local function transmit(self, link, message, kind, bits)
+  while link do
+    local session = link.session
+    local send = session.send
+    if send then
+      local out, as, marked = guard(self, send, session, message, kind)
+      if not out then
+        if as then
+          return nil, as, "EEXTENSION", {}
+        end
+        return true
+      end
+      message, kind = out, as
+      if marked and link.bit > 0 then
+        bits = bits + link.bit
+      end
+    end
+    link = link.below
+  end
+  if kind == "text" and bits == 0 and not conn.utf8(message) then
+    return nil, "an extension made a text message that is not UTF-8", "EEXTENSION", {}
+  end
+  return conn.frame(self.conn, message, kind, bits)
+end
+
+-- An extension may answer for what it did to a message (a compressor's window) only if the message goes out. So the
+-- queue is asked before any of them sees it.
+function Pipeline:send(message, kind)
+  local room, text, code, detail = conn.room(self.conn, #message)
+  if not room then
+    return nil, text, code, detail
+  end
+  return transmit(self, self.top, message, kind, 0)
+end
+
+-- In ----------------------------------------------------------------------------------------------------------------
+
+-- A message that goes no further; where messages are taken one at a time, the next may come.
+local function swallow(self)
+  conn.next(self.conn)
+end
+
+local function has(bits, bit)
+  return bit > 0 and floor(bits / bit) % 2 == 1
+end
+
+-- From a link, which is asked first, to the application.
+local function take(self, link, message, kind, bits)
+  local original = bits == 0 and message or nil
+  while link do
+    local session = link.session
+    local receive = session.receive
+    if receive then
+      local got, as, code = guard(self, receive, session, message, kind, has(bits, link.bit))
+      if not got then
+        if as then
+          conn.close(self.conn, code or 1002, lawful(as))
+        end
+        return swallow(self)
+      end
+      message, kind = got, as
+    elseif has(bits, link.bit) then
+      return conn.close(self.conn, 1002, "a reserved bit that means nothing here")
+    end
+    link = link.above
+  end
+  if self.conn.state ~= "open" then -- an extension has closed it
+    return nil
+  elseif message ~= original and kind == "text" and not conn.utf8(message) then -- RFC 6455 8.1
+    return conn.close(self.conn, 1007, "text is not UTF-8")
+  end
+  return conn.deliver(self.conn, message, kind)
+end
+
+function Pipeline:receive(message, kind, bits)
+  return take(self, self.bottom, message, kind, bits)
+end
+
+local function control(self, name, payload)
+  local link, swallowed = self.bottom, false
+  while link do
+    local hook = link.session[name]
+    if hook then
+      swallowed = guard(self, hook, link.session, payload) == true or swallowed
+    end
+    link = link.above
+  end
+  return swallowed
+end
+
+function Pipeline:ping(payload)
+  return control(self, "ping", payload)
+end
+
+function Pipeline:pong(payload)
+  return control(self, "pong", payload)
+end
+
+function Pipeline:closed(code, reason)
+  local link = self.bottom
+  while link do
+    for timer in pairs(link.timers or {}) do
+      timer:cancel()
+    end
+    link.timers, link.over = nil, true
+    if link.session.closed then
+      guard(self, link.session.closed, link.session, code, reason)
+    end
+    link = link.above
+  end
+end
+
+--- The handshakes are over.
+function Pipeline:open()
+  self.opened = true
+  local link = self.bottom
+  while link do
+    if link.session.open then
+      guard(self, link.session.open, link.session)
+    end
+    link = link.above
+  end
+end
+
+-- Links -------------------------------------------------------------------------------------------------------------
+
+--- Sends a message from here to the wire, through the extensions below this one.
+---@param message string
+---@param kind "text"|"binary"
+---@param marked boolean? sets this extension's reserved bit
+---@return true? sent
+---@return string? message, string? code, table? detail
+function Link:send(message, kind, marked)
+  local pipe = self.pipe
+  local room, text, code, detail = conn.room(pipe.conn, #message)
+  if not room then
+    return nil, text, code, detail
+  end
+  return transmit(pipe, self.below, message, kind, marked and self.bit or 0)
+end
+
+--- Delivers a message from here to the application, through the extensions above this one.
+---@param message string
+---@param kind "text"|"binary"
+function Link:deliver(message, kind)
+  take(self.pipe, self.above, message, kind, 0)
+end
+
+--- Sends a native ping (RFC 6455 5.5.2).
+---@param payload string? at most 125 bytes
+---@return true? sent
+---@return string? message, string? code, table? detail
+function Link:ping(payload)
+  return conn.send_ping(self.pipe.conn, payload or "")
+end
+
+--- Calls f once, after so many seconds, unless the connection ends before.
+---@param seconds number
+---@param f fun()
+---@return userdata timer timer:cancel()
+function Link:after(seconds, f)
+  local timer
+  timer = core.timer(seconds, function()
+    self.timers[timer] = nil
+    guard(self.pipe, f)
+  end)
+  if self.over then
+    timer:cancel()
+    return timer
+  end
+  self.timers = self.timers or {}
+  self.timers[timer] = true
+  return timer
+end
+
+--- Closes the connection in order.
+---@param code integer
+---@param reason string? UTF-8, at most 123 bytes
+function Link:close(code, reason)
+  conn.close(self.pipe.conn, code, lawful(reason or ""))
+end
+
+--- Another extension at work on this connection.
+---@param name string
+---@return khp.Session? session
+function Link:other(name)
+  local link = self.pipe.top
+  while link and link.name ~= name do
+    link = link.below
+  end
+  return link and link.session
+end
+
+--- Ends the connection at once, without a close frame.
+function Link:abort()
+  conn.abort(self.pipe.conn)
+end
+
+--- Seconds since anything came from the peer, control frames and halves of messages included.
+---@return number
+function Link:silence()
+  return conn.silence(self.pipe.conn)
+end
+
+--- Bytes that a message may have at present: the limit of the handshake or of an open connection. An extension that
+--- makes a message larger has to keep to it (1009).
+---@return integer
+function Link:limit()
+  return conn.limit(self.pipe.conn)
+end
+
+-- Making ------------------------------------------------------------------------------------------------------------
+
+local BITS = { [0] = 0, 4, 2, 1 } -- RSV1 is the highest of the three (RFC 6455 5.2)
+
+---@param self userdata the connection
+---@return khp.Pipeline
+local function new(self)
+  return setmetatable({ conn = self, top = nil, bottom = nil, bits = 0, opened = false }, Pipeline)
+end
+
+--- Puts extensions to work. Those that are there already, the opening's, stay nearer to the wire.
+---@param self userdata the connection
+---@param pipe khp.Pipeline? of the opening
+---@param role "server"|"client"
+---@param agreed { definition: khp.Extension, parameters: table }[] in the order of the header
+---@return khp.Pipeline? pipe
+---@return string? message an extension cannot work with what was agreed
+function pipeline.attach(self, pipe, role, agreed)
+  pipe = pipe or new(self)
+  for i = #agreed, 1, -1 do
+    local one = agreed[i]
+    local link = setmetatable({
+      name = one.definition.name,
+      role = role,
+      conn = self,
+      parameters = one.parameters,
+      pipe = pipe,
+      above = nil,
+      below = pipe.top,
+      session = nil,
+      bit = BITS[one.definition.rsv or 0],
+      timers = nil,
+      over = false,
+    }, Link)
+    local session, message = one.definition.start(link, one.parameters)
+    if not session then
+      return nil, message or one.definition.name .. " could not start"
+    end
+    link.session = session
+    if pipe.top then
+      pipe.top.above = link
+    else
+      pipe.bottom = link
+    end
+    pipe.top = link
+    pipe.bits = pipe.bits + link.bit
+  end
+  conn.pipe(self, pipe, pipe.bits)
+  return pipe
+end
+
+return pipeline
