@@ -91,5 +91,6 @@ int lkhp_open_descriptor(lua_State *L);
 int lkhp_open_files(lua_State *L);
 int lkhp_open_http(lua_State *L);
 int lkhp_open_crypto(lua_State *L);
+int lkhp_open_deflate(lua_State *L);
 
 #endif

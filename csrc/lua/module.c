@@ -45,6 +45,7 @@ __attribute__((visibility("default"))) int luaopen_khp_core(lua_State *L) {
         {"tls", lkhp_open_tls},
         {"http", lkhp_open_http},
         {"crypto", lkhp_open_crypto},
+        {"deflate", lkhp_open_deflate},
         {"files", lkhp_open_files},
     };
     luaL_checkversion(L);
