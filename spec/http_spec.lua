@@ -547,7 +547,7 @@ describe("khp.http", function()
     it("reads and writes lists of extensions [E14]", function()
       local list = assert(http.extensions 'a; x=1; y; x=2; z="q\\u", b')
       assert.same({
-        { name = "a", parameters = { "x", "y", "z", x = "1", y = true, z = "qu" } },
+        { name = "a", parameters = { "x", "y", "x", "z", x = "1", y = true, z = "qu" } },
         { name = "b", parameters = {} },
       }, list)
       assert.equal("a; x=1; y; z=qu, b", http.format_extensions(list))
@@ -574,7 +574,7 @@ describe("khp.http", function()
 
     it("reads challenges, several in one header [H9]", function()
       assert.same({
-        { scheme = "Digest", parameters = { "realm", "qop", realm = 'a "b", c', qop = "auth,auth-int" } },
+        { scheme = "Digest", parameters = { "realm", "qop", "realm", realm = 'a "b", c', qop = "auth,auth-int" } },
         { scheme = "Negotiate", token68 = "YII=", parameters = {} },
         { scheme = "Bearer", parameters = {} },
       }, http.challenges 'Digest Realm="a \\"b\\", c", QOP="auth,auth-int", realm=x, Negotiate YII=, Bearer')

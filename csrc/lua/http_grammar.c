@@ -38,15 +38,17 @@ static void push_unquoted(lua_State *L, struct khp_http_slice content) {
     luaL_pushresultsize(&buffer, khp_http_unquote(out, content));
 }
 
-/* Adds to the table of parameters at the top. Of equal names the first one wins. Pops the name, on
- * top of it. */
+/* Adds to the table of parameters at the top. Of equal names the first one's value stays; all of
+ * them are in the list, since there are headers that may not have them (RFC 7692 7.1). Pops the
+ * name, on top of it. */
 static void add_parameter(lua_State *L, const struct khp_http_parameter *parameter) {
     lua_pushvalue(L, -1);
-    if (lua_rawget(L, -3) != LUA_TNIL) {
-        lua_pop(L, 2);
+    int type = lua_rawget(L, -3);
+    lua_pop(L, 1);
+    if (type != LUA_TNIL) {
+        add(L);
         return;
     }
-    lua_pop(L, 1);
     lua_pushvalue(L, -1);
     if (parameter->quoted)
         push_unquoted(L, parameter->value);

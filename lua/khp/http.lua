@@ -65,7 +65,8 @@
 ---@field headers? khp.http.writable_headers
 ---@field body? string likewise
 
----Both as names in order and as a map of name to value, true where a name has no value. The first of equal names wins.
+---Both as names in order and as a map of name to value, true where a name has no value. Of equal names the first one's
+---value is in the map, and all of them are among the names.
 ---@class khp.http.parameters
 ---@field [integer] string
 ---@field [string] string|true
@@ -133,7 +134,8 @@ local function format_extension(extension)
   local parameters = extension.parameters or {}
   local parts, listed, others = { extension.name }, {}, {}
   for _, name in ipairs(parameters) do
-    local ok, message = add_parameter(parts, extension.name, name, parameters[name])
+    local ok, message = listed[name], nil
+    if not ok then ok, message = add_parameter(parts, extension.name, name, parameters[name]) end
     if not ok then return nil, message end
     listed[name] = true
   end
@@ -149,7 +151,7 @@ local function format_extension(extension)
 end
 
 ---The value of a Sec-WebSocket-Extensions header. Each extension is a table as http.extensions gives them, or a string.
----Parameters go out in the order of their names in the array part; those that are only in the map follow, sorted.
+---Parameters go out once, in the order of their names in the array part; those that are only in the map follow, sorted.
 ---@param extensions (khp.http.extension|string)[]
 ---@return string? value "" for an empty array
 ---@return string? message
