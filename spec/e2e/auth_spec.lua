@@ -3,6 +3,7 @@
 
 local crypto = require "khp.crypto"
 local decision = require "khp.policy.decision"
+local hand = require "spec.support.hand"
 local khp = require "khp"
 local net = require "spec.support.net"
 
@@ -245,11 +246,18 @@ describe("credentials", function()
   end)
 
   it("cannot answer a 401 without a challenge [E13]", function()
-    serve("opening", function()
-      return decision.reject(401)
+    local asked = 0
+    local bare = hand.server(function(peer)
+      peer:http()
+      asked = asked + 1
+      peer:write "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+      peer:finish()
     end)
-    refused({ credentials = JOE }, "^the server answered '401 Unauthorized' without a challenge that can be read$")
-    assert.equal("opening -", authorizations())
+    local conn, message, code = khp.connect(bare.url, { credentials = JOE })
+    assert.is_nil(conn)
+    assert.equal("the server answered '401 Unauthorized' without a challenge that can be read", message)
+    assert.same({ "EAUTH", 1 }, { code, asked })
+    bare:close()
   end)
 
   describe("after a redirect", function()

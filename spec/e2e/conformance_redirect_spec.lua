@@ -218,16 +218,19 @@ describe("the client is led", function()
   end)
 
   it("nowhere by a redirect without Location [E12]", function()
-    local first = serve { policy = {
-      opening = function(request)
-        return request.path == "/opening" and reject(302) or nil
-      end,
-      extended = function()
-        return reject(302)
-      end,
-    } }
-    refused(first .. "opening", nil, "EREDIRECT", "without Location")
-    refused(first, nil, "EREDIRECT", "without Location")
+    local server = hand.server(function(peer)
+      local request = peer:http()
+      if request.path == "/opening" then
+        peer:write "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
+        return peer:finish()
+      end
+      peer:write(hand.switch(request))
+      peer:extended()
+      peer:binary "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
+    end)
+    servers[#servers + 1] = server
+    refused(server.url .. "opening", nil, "EREDIRECT", "without Location")
+    refused(server.url, nil, "EREDIRECT", "without Location")
   end)
 
   describe("between TLS and none", function()

@@ -49,6 +49,12 @@ describe("a test of a server's policy", function()
       "nobody waits for this message after a message %(http%)\n.*%+ | HTTP/1.1 403 Forbidden\n")
   end)
 
+  it("has steps, or it would pass whatever the policy does", function()
+    fails("extended = function() end", "", "the test 'tests' has no steps$")
+    fails("extended = function() end", "# first\n" .. GET .. OPENS .. "# nothing\n",
+      ":13: the test 'nothing' has no steps$")
+  end)
+
   it("shows an opening where that matters", function()
     local http = "C http\n| GET /x HTTP/1.1\n| Host: a\n| Upgrade: websocket\n| Connection: Upgrade\n" ..
       "| Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n| Sec-WebSocket-Version: 13\n| Sec-WebSocket-Protocol: chat\n|\n"

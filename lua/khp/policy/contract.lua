@@ -17,13 +17,13 @@ local NONE = {}
 local show = common.show
 
 ---@class khp.PolicyRequest
----@field method string
----@field target string
----@field path string
----@field query string?
+---@field method string "GET" of every opening that becomes a WebSocket
+---@field target string path and query, as they are on the wire
+---@field path string without the query
+---@field query string? behind the "?"; nil where there is none
 ---@field version string "1.1"
----@field headers khp.http.headers
----@field body string?
+---@field headers khp.http.headers found under their names in any spelling
+---@field body string? of an ordinary or an extended request; at most limits.body bytes
 ---@field protocols string[] in the client's order of preference
 ---@field extensions khp.http.extension[] likewise
 ---@field upgrade boolean? opening only: whether a WebSocket is asked for
@@ -255,6 +255,17 @@ local function unknown(action, name, known)
   return nil, format("%s: no field %s; known: %s", action, shown(name), concat(names, ", "))
 end
 
+-- What a refusal lacks that its status cannot be without (RFC 2616 10.3, 10.4.2): there is a decision that has it.
+local function incomplete(status, given)
+  local list = given.headers or NONE
+  if status == 401 and not common.has_header(list, "www-authenticate") then
+    return "reject(401): a 401 needs a challenge; challenge(…) makes one"
+  elseif redirects[status] and not common.has_header(list, "location") then
+    return format("reject(%d): a redirect needs a Location; redirect(…) makes one", status)
+  end
+  return nil
+end
+
 --- Checks a decision, all of it.
 ---@param decided khp.Decision
 ---@param request table the real one, not the policy's copy
@@ -283,6 +294,10 @@ function contract.check(decided, request, bounds)
     if checked[name] == nil then
       return nil, problem
     end
+  end
+  problem = action == "reject" and incomplete(subject, checked)
+  if problem then
+    return nil, problem
   end
   return decision.new(action, action ~= "accept" and subject or nil, checked)
 end

@@ -55,6 +55,9 @@ local function read(tests, path, source)
       return nil, message
     end
     for _, exchange in ipairs(exchanges) do
+      if not exchange.steps[1] then -- it would pass, whatever the policy does
+        return nil, format("%s:%d: the test '%s' has no steps", label, exchange.line, exchange.title)
+      end
       exchange.group = name .. exchange.group
       all[#all + 1] = exchange
     end
