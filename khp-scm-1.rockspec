@@ -148,6 +148,7 @@ build = {
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
     ["khp.limits"] = "lua/khp/limits.lua",
+    ["khp.listening"] = "lua/khp/listening.lua",
     ["khp.log"] = "lua/khp/log.lua",
     ["khp.opening.client"] = "lua/khp/opening/client.lua",
     ["khp.opening.common"] = "lua/khp/opening/common.lua",

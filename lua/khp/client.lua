@@ -283,13 +283,13 @@ local function connect(url, checked, wires, around)
 end
 
 ---@class khp.ConnectOptions
----@field protocols string[]? subprotocols, in order of preference
+---@field protocols string[]? subprotocols, in order of preference; default: none
 ---@field extensions (string|khp.Extension)[]? in order of preference: "name; parameter=value", or an extension of one's
----  own. khp's own (x-kaazing-idle-timeout, x-kaazing-ping-pong, permessage-deflate) do their work when they are agreed;
----  of others there is nothing but the agreement, in conn.extensions
+---  own. khp's own (x-kaazing-idle-timeout, x-kaazing-ping-pong, permessage-deflate) do their work when they are
+---  agreed; of others there is nothing but the agreement, in conn.extensions; default: none
 ---@field headers table? of the opening request. Authorization, Cookie and Proxy-Authorization go to the URL's own
 ---  origin alone, the others wherever a redirect leads
----@field origin string? value of Origin
+---@field origin string? value of Origin; default: none is sent
 ---@field policy string|khp.ClientPolicy|nil a file, or the table of functions
 ---@field trusted boolean? the file has the program's whole environment; default false
 ---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
@@ -301,13 +301,15 @@ end
 ---  only when it asks for them
 ---@field redirects string|function|nil a rule's name or a function: khp.redirect; default "always"
 ---@field khp boolean? ask for the extended handshake; default true
+---@field extended_kind "binary"|"text"|nil how extended requests are sent; default "binary"
 ---@field require_khp boolean? a server that does not speak it is an error; default false
----@field tls khp.ClientTls?
+---@field tls khp.ClientTls? how wss URLs are verified; default: with the system's authorities
 ---@field timeout number? seconds until the stream is open: name, TCP, proxy and TLS; default limits.opening
----@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")?
----@field on_close fun(conn: khp.Connection, code: integer, reason: string)?
----@field on_drain fun(conn: khp.Connection)?
----@field limits table<string, number>? khp.limits
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? hears each message, inside the
+---  loop: it must not wait; receive() is not for such a connection
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? the connection has ended; must not wait
+---@field on_drain fun(conn: khp.Connection)? a send queue that was full is below half of its limit; must not wait
+---@field limits table<string, number>? what the peer may make us keep or wait for: the table of limits
 ---@field trace (fun(direction: "send"|"receive", stage: "proxy"|"opening"|"extended", bytes: string))? hears every byte
 ---  of the handshakes as it is on the wire, credentials included: what it writes down must be kept as they are
 
@@ -316,8 +318,9 @@ end
 ---@param given khp.ConnectOptions?
 ---@return khp.Connection?
 ---@return string? message
----@return string? code
----@return table? detail status, headers, body, url, urls (all that were tried), proxy, attempts, permanent
+---@return string? code any of the error codes
+---@return table? detail url, urls (all that were tried), permanent (trying again could not help), attempts, proxy; of
+---  the response that decided, status, headers and body; of a policy's error, traceback
 function client.connect(url, given)
   local checked = options.check(declaration, given, 2)
   task.check_waiting(2)

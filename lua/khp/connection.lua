@@ -14,7 +14,7 @@ local connection = {}
 
 ---@class khp.Closed  how a connection ended
 ---@field code integer close code: received, else ours, else 1006
----@field reason string
+---@field reason string as it was received or sent, or what the network said; may be ""
 ---@field clean boolean close frames went both ways
 ---@field by "local"|"peer"|"network"|"timeout" who, or what, began it
 
@@ -26,7 +26,7 @@ local connection = {}
 ---@field request table the opening request
 ---@field response table? client: the opening response
 ---@field peer table { host =, port = }, or { path = } of a unix socket
----@field state "connecting"|"opening"|"open"|"closing"|"closed"
+---@field state "connecting"|"opening"|"open"|"closing"|"closed" where it stands; an application sees the last three
 ---@field closed khp.Closed? nil until it has ended
 ---@field captures string[]? server: what the route's pattern captured
 ---@field data table what policies and applications keep with the connection
@@ -206,12 +206,14 @@ end
 ---@class khp.Connection
 local methods = conn.methods
 
---- Queues one message; it leaves when control returns to the loop. Text must be UTF-8.
---- Fails with ELIMIT when the queue is full: then wait for on_drain, or with drain().
----@param message string
+--- Queues one message; it leaves when control returns to the loop. Never waits.
+---@param message string text must be UTF-8
 ---@param kind "text"|"binary"|nil default "text"
 ---@return true? sent
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code ELIMIT: the queue is full, so wait for on_drain, or with drain(); EPROTOCOL: a text that is not
+---  UTF-8; EHANDSHAKE: the handshakes are not completed; EEXTENSION: an extension refused; ECLOSED
+---@return table? detail
 methods.send = conn.send
 
 --- Bytes that were sent and have not been taken by the system yet.
@@ -260,7 +262,9 @@ end
 --- Sends a ping and waits for its pong.
 ---@param timeout number? seconds; default 20
 ---@return number? seconds of the round trip
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code ETIMEOUT, ECLOSED, ELIMIT
+---@return table? detail
 function methods.ping(self, timeout)
   task.check_waiting(2)
   local state = conn.state(self)
@@ -285,10 +289,12 @@ function methods.ping(self, timeout)
   return closed(self)
 end
 
---- Waits until the send queue is below half of its limit.
----@param timeout number? seconds
+--- Waits until a send queue that was full is below half of its limit; returns at once where it was not.
+---@param timeout number? seconds; nil: as long as it takes
 ---@return true?
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code ETIMEOUT, ECLOSED
+---@return table? detail
 function methods.drain(self, timeout)
   local state = conn.state(self)
   if self.closed then

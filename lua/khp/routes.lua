@@ -18,14 +18,14 @@ local routes = {}
 ---@field host string|string[]|nil "example.org", "*.example.org"
 ---@field origin string|string[]|nil as in a list of origins; a request without Origin meets none
 ---@field policy string|khp.ServerPolicy|false|nil false: none
----@field trusted boolean?
+---@field trusted boolean? the policy's file has the program's whole environment; default: as the server
 ---@field origins khp.OriginList|false|nil who may connect, else 403
----@field on_open fun(conn: khp.Connection)?
----@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")?
----@field on_close fun(conn: khp.Connection, code: integer, reason: string)?
----@field on_drain fun(conn: khp.Connection)?
+---@field on_open fun(conn: khp.Connection)? default: the server's
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? likewise
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? likewise
+---@field on_drain fun(conn: khp.Connection)? likewise
 
----@class khp.Place
+---@class khp.RoutePlace  what a route has become
 ---@field policy { functions: table, name: string, budget: khp.Budget }
 ---@field origins khp.Origins?
 ---@field on_open function?
@@ -156,7 +156,7 @@ end
 -- Places ------------------------------------------------------------------------------------------------------------
 
 ---@class khp.Routes
----@field only khp.Place? where there are no routes
+---@field only khp.RoutePlace? where there are no routes
 local methods = {}
 local mt = { __name = "khp.routes", __index = methods }
 
@@ -270,7 +270,7 @@ end
 
 --- Where a request belongs: the first route that it meets.
 ---@param request table of the opening
----@return khp.Place? place
+---@return khp.RoutePlace? place
 ---@return string[]? captures of its pattern
 function methods:find(request)
   local path = path_of(request)

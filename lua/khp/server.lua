@@ -10,10 +10,9 @@ local decision = require "khp.policy.decision"
 local errors = require "khp.errors"
 local extension = require "khp.extension"
 local extended = require "khp.extended.server"
-local limits = require "khp.limits"
+local listening = require "khp.listening"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
-local options = require "khp.options"
 local pipeline = require "khp.extension.pipeline"
 local reception = require "khp.reception"
 local routes = require "khp.routes"
@@ -28,29 +27,6 @@ local max, sub = math.max, string.sub
 local server = {}
 
 local KHP = common.KHP
-
-local declaration = options.declare("khp.listen", {
-  host = { type = "string" },
-  port = { type = "integer", min = 0, max = 65535 },
-  path = { type = "string" },
-  fd = { type = "integer", min = 0 },
-  reuse_port = { type = "boolean", default = false },
-  backlog = { type = "integer", min = 1 },
-  tls = { type = "table" },
-  policy = { type = "string|table" },
-  trusted = { type = "boolean", default = false },
-  routes = { type = "table" },
-  origins = { type = "table" },
-  protocols = { type = "strings" },
-  extensions = { type = "table", default = {} },
-  on_open = { type = "function" },
-  on_message = { type = "function" },
-  on_close = { type = "function" },
-  on_drain = { type = "function" },
-  limits = { type = "table" },
-  server_header = { type = "string|boolean", default = "khp" },
-  trace = { type = "function" },
-})
 
 ---@class khp.Server
 ---@field package listener userdata?
@@ -372,20 +348,16 @@ function accepted.closed(_, owner, _, reason)
   log.info("a connection failed before it was open: %s", reason)
 end
 
---- Listens. See the reference for the options.
----@param given table
+--- Listens, from now on: connections are served whenever the loop turns.
+---@param given khp.ListenOptions
 ---@return khp.Server?
 ---@return string? message
----@return string? code
----@return table? detail
+---@return string? code ECONNECT: the address cannot be had; ETLS: a certificate; EPOLICY: a policy does not load, or
+---  its tests fail
+---@return table? detail host, port, path; of a policy's error, traceback
 function server.listen(given)
-  local checked = options.check(declaration, given, 2)
-  local bounds = limits.resolve(checked.limits, 2)
-  local places = (checked.host or checked.port) and 1 or 0
-  places = places + (checked.path and 1 or 0) + (checked.fd and 1 or 0)
-  if places > 1 then
-    error("khp.listen: one of 'host' and 'port', 'path', or 'fd', not several", 2)
-  end
+  local checked = listening.check(given, 3)
+  local bounds = checked.limits
   local around = world.new()
   local owner = setmetatable({
     limits = bounds,
@@ -448,7 +420,9 @@ end
 --- run; if anything is wrong the old ones stay. Connections keep the policy that they began with. A policy given as a
 --- table stays as it is.
 ---@return true?
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code EPOLICY, ETLS
+---@return table? detail
 function methods:reload()
   local commit, problem, kind, detail = self.places:load(true)
   if not commit then

@@ -29,6 +29,7 @@ local CLOSE = { action = "close", must = "MUST" }
 local LATER = { action = "close", must = "MUST", temporary = true }
 local COMPLETE = { action = "complete", must = "MUST" }
 
+--- By status code; a code without a row counts as the x00 of its class.
 ---@type table<integer, khp.StatusRow>
 status.rows = {
   [100] = { action = "continue", must = "MUST", asked = true },

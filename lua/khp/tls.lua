@@ -41,7 +41,7 @@ end
 ---@field cert string PEM file: the certificate and its chain
 ---@field key string? PEM file; default: in the same file
 ---@field ca string? PEM file or folder: who signs the clients' certificates
----@field verify "none"|"optional"|"required"|nil client certificates
+---@field verify "none"|"optional"|"required"|nil client certificates; default "none"
 ---@field names { name: string, cert: string, key: string? }[]? further certificates, by server name
 
 --- Settings of a server. Unknown options throw.
@@ -65,7 +65,7 @@ end
 ---@field ca string? PEM file or folder of authorities; default: the system's
 ---@field cert string? PEM file: the client's certificate
 ---@field key string? PEM file; default: in the same file
----@field verify boolean? check the server's certificate and name (default); false: accept any
+---@field verify boolean? check the server's certificate and name; false: accept any; default true
 ---@field server_name string? the name to ask for and to check; default: the URL's host
 
 -- Settings made before, by the table that they were made of: they hold the authorities, which take long to read, and

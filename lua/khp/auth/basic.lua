@@ -10,11 +10,13 @@ local basic = { name = "Basic" }
 
 local find, lower, sub = string.find, string.lower, string.sub
 
+--- The least of all: the password travels as it is.
 ---@return number
 function basic.strength()
   return 10
 end
 
+--- The value of Authorization.
 ---@param credentials khp.auth.Credentials
 ---@return string? authorization, string? message
 function basic.answer(_, credentials)

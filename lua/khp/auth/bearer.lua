@@ -10,6 +10,7 @@ local bearer = { name = "Bearer" }
 local find, lower, sub = string.find, string.lower, string.sub
 local ipairs, type = ipairs, type
 
+--- Between Basic and Digest.
 ---@return number
 function bearer.strength()
   return 20
@@ -25,6 +26,7 @@ local function answer(name, credentials)
   return name .. " " .. token
 end
 
+--- The value of Authorization.
 ---@param credentials khp.auth.Credentials
 ---@return string? authorization, string? message
 function bearer.answer(_, credentials)

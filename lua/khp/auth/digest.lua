@@ -19,7 +19,8 @@ local ipairs, type = ipairs, type
 ---@field session boolean
 ---@field strength number
 
----@type table<string, khp.auth.Algorithm> by name in upper case
+--- Those that are understood, by name in upper case.
+---@type table<string, khp.auth.Algorithm>
 digest.algorithms = {}
 for _, row in ipairs { { "MD5", "md5", 30 }, { "SHA-256", "sha256", 40 }, { "SHA-512-256", "sha512-256", 50 } } do
   digest.algorithms[row[1]] = { name = row[1], hash = row[2], session = false, strength = row[3] }
@@ -42,6 +43,9 @@ end
 
 --- H(username:realm:password) in hexadecimal.
 ---@param algorithm khp.auth.Algorithm
+---@param username string
+---@param realm string
+---@param password string
 ---@return string
 function digest.secret(algorithm, username, realm, password)
   return hex(algorithm.hash, username .. ":" .. realm .. ":" .. password)
@@ -77,6 +81,7 @@ local function offers_auth(qop)
   return false
 end
 
+--- The better the algorithm, the more; nil: it cannot be answered.
 ---@param challenge khp.auth.Challenge
 ---@return number?
 function digest.strength(challenge)
@@ -88,6 +93,7 @@ function digest.strength(challenge)
   return algorithm.strength
 end
 
+--- Was only the nonce too old?
 ---@param challenge khp.auth.Challenge
 ---@return boolean
 function digest.stale(challenge)
@@ -120,6 +126,7 @@ local function parameter(out, name, value)
   return true
 end
 
+--- The value of Authorization.
 ---@param challenge khp.auth.Challenge
 ---@param credentials khp.auth.Credentials
 ---@param request khp.auth.Request

@@ -26,8 +26,8 @@ local error, ipairs, lower, setmetatable, sort, type =
 ---@class khp.auth.Scheme
 ---@field name string as it stands in Authorization
 ---@field strength fun(challenge: khp.auth.Challenge): number? nil: this challenge cannot be answered
----@field answer fun(challenge: khp.auth.Challenge, credentials: khp.auth.Credentials, request: khp.auth.Request,
----  memory: table): string?, string? value of Authorization, or what is missing; memory is the answerer's, for nonces
+---@field answer fun(challenge: khp.auth.Challenge, ...: table): string?, string? value of Authorization, or nil and
+---  what is missing; it is given the khp.auth.Credentials, the khp.auth.Request and a table of the answerer's own
 ---@field stale (fun(challenge: khp.auth.Challenge): boolean)? right credentials, only the nonce was too old
 
 --- The schemes that khp brings. What a peer can do with an answer decides their order: a Digest (SHA-512-256,
@@ -46,8 +46,8 @@ local methods = {}
 local metatable = { __name = "khp.auth.answerer", __index = methods }
 
 --- An answerer for one connection attempt, all its rounds and redirects together.
----@param credentials khp.auth.Credentials|fun(realm: string?, location: string?, scheme: string,
----  challenge: khp.auth.Challenge): khp.auth.Credentials?
+---@param credentials khp.auth.Credentials|(fun(realm: string?, ...: any): khp.auth.Credentials?) a function is given
+---  the realm, the location, the scheme and the khp.auth.Challenge
 ---@param schemes khp.auth.Scheme[]? to use instead of auth.schemes
 ---@return khp.auth.Answerer
 function auth.new(credentials, schemes)

@@ -22,6 +22,7 @@ local metatable = { __name = "khp.auth.nonces", __index = methods }
 --- The longest one that there can be.
 nonces.LONGEST = 128
 
+--- Nonces of one server, which count once each; nothing is kept of those that nobody has used.
 ---@param given { now: (fun(): number)?, random: (fun(n: integer): string)? }? seconds; default os.time
 ---@return khp.auth.Nonces
 function nonces.new(given)

@@ -16,8 +16,8 @@ local extension = {}
 ---@field answer (fun(parameters: table, offer: string): table|true|nil)? server: what to agree to, name → value, or
 ---  true for no parameters; nil declines. Asked for each alternative until one is answered; default: agrees, without
 ---  parameters
----@field start fun(link: khp.Link, parameters: table): khp.Session?, string? both: begins to work on a connection; nil
----  and a message: what was agreed cannot be
+---@field start fun(link: khp.Link, parameters: table): khp.ExtensionSession?, string? both: begins to work on a
+---  connection; nil and a message: what was agreed cannot be
 ---@field rsv 1|2|3|nil the reserved bit of frames that it uses
 ---@field control string|(fun(parameters: table): string?)|nil the bytes that its control messages begin with
 ---@field handshake "opening"|"extended"|nil where it is negotiated; "extended": in the opening where there is no other;

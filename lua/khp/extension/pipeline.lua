@@ -11,7 +11,7 @@ local floor, setmetatable, xpcall = math.floor, setmetatable, xpcall
 
 local pipeline = {}
 
----@class khp.Session  an extension at work on one connection; every method is optional
+---@class khp.ExtensionSession  an extension at work on one connection; every method is optional
 ---@field send (fun(self, message: string, kind: "text"|"binary"): string?, string?, any)? → message, kind and whether
 ---  to set its reserved bit; nil: swallowed; nil and a text: refused, and so is the application's send
 ---@field receive (fun(self, message: string, kind: "text"|"binary", marked: boolean): string?, string?, any)? → message
@@ -28,7 +28,7 @@ local pipeline = {}
 ---@field package pipe khp.Pipeline
 ---@field package above khp.Link? towards the application
 ---@field package below khp.Link? towards the wire
----@field package session khp.Session
+---@field package session khp.ExtensionSession
 ---@field package name string
 ---@field package bit integer reserved bit of a frame (4, 2, 1), 0 none
 local Link = {}
@@ -241,7 +241,7 @@ end
 
 --- Another extension at work on this connection.
 ---@param name string
----@return khp.Session? session
+---@return khp.ExtensionSession? session
 function Link:other(name)
   local link = self.pipe.top
   while link and link.name ~= name do

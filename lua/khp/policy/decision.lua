@@ -7,12 +7,13 @@ local decision = {}
 
 local mt = { __name = "khp.decision" }
 
----@class khp.Decision
----@field action "accept"|"challenge"|"redirect"|"reject"
+---@class khp.Decision  what accept(), challenge(), redirect() and reject() make; may be given again and again
+---@field action "accept"|"challenge"|"redirect"|"reject" which of them made it
 ---@field subject any the challenge, the location or the status
 ---@field answer table what the machine's method takes besides
 
 --- Makes one of its parts.
+---@package
 ---@param action "accept"|"challenge"|"redirect"|"reject"
 ---@param subject any
 ---@param answer table
@@ -44,6 +45,7 @@ end
 
 --- The same function, but that it may not make a decision and return nothing: forgetting to return a challenge would
 --- let everybody in.
+---@package
 ---@param f function
 ---@return function
 function decision.returned(f)
@@ -95,6 +97,7 @@ function decision.reject(status, given)
   return make("reject", status, type(given) == "string" and { body = given } or given or {})
 end
 
+--- Whether a value is a decision.
 ---@param value any
 ---@return boolean
 function decision.is(value)

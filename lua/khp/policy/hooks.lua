@@ -10,13 +10,13 @@ local task = require "khp.task"
 local hooks = {}
 
 ---@class khp.Credentials what a function may give for a challenge
----@field username string?
----@field password string?
----@field token string?
+---@field username string? for Basic and Digest, with the password
+---@field password string? likewise
+---@field token string? for Bearer and Token
 
 ---@class khp.RequestAdditions what a policy adds to an extended request
----@field headers table? further fields
----@field body string?
+---@field headers table? further fields, name → value or array of values
+---@field body string? of the request
 ---@field expect boolean? the body waits until the server wants it: Expect: 100-continue
 
 hooks.credentials = options.declare("khp.connect: credentials", {
