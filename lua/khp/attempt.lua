@@ -4,8 +4,8 @@
 
 local connection = require "khp.connection"
 local core = require "khp.core"
-local extended = require "khp.extended.client"
 local http = require "khp.http"
+local kaazing = require "khp.kaazing.client"
 local opening = require "khp.opening.client"
 local pipeline = require "khp.extension.pipeline"
 local proxy = require "khp.opening.proxy"
@@ -421,7 +421,7 @@ local function extended_handshake(self, opened)
     return math.max(due - self.wires.now(), 0)
   end
   local extensions = call.extensions:for_extended(opened.extensions)
-  local machine = extended.new {
+  local machine = kaazing.new {
     target = target.target,
     protocols = call.options.protocols,
     extensions = extensions,

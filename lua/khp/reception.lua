@@ -3,6 +3,7 @@
 
 local common = require "khp.opening.common"
 local decision = require "khp.policy.decision"
+local kaazing = require "khp.kaazing.opening"
 local origin = require "khp.origin"
 
 local reception = {}
@@ -20,10 +21,10 @@ function reception.admit(state, request)
     return decision.reject(404)
   end
   state.place, state.captures, state.functions = place, captures, place.policy.functions
-  if not place.origins then
-    return nil
+  local allowed, cross = true, false
+  if place.origins then
+    allowed, cross = place.origins:allows(request)
   end
-  local allowed, cross = place.origins:allows(request)
   if not allowed then
     return decision.reject(403, "This origin is not allowed.\n")
   elseif cross then
@@ -35,6 +36,9 @@ function reception.admit(state, request)
       state.cors["Access-Control-Allow-Methods"] = origin.METHODS
       return decision.reject(204)
     end
+  end
+  if kaazing.asks_for_cookies(request) then -- there are none; the opening that follows is what is decided
+    return decision.reject(200)
   end
   return nil
 end

@@ -10,6 +10,8 @@ local decision = require "khp.policy.decision"
 local errors = require "khp.errors"
 local extension = require "khp.extension"
 local extended = require "khp.extended.server"
+local kaazing = require "khp.kaazing.server"
+local kaazing_opening = require "khp.kaazing.opening"
 local listening = require "khp.listening"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
@@ -46,6 +48,7 @@ local mt = { __index = methods, __name = "khp.server" }
 --   extensions  what is agreed to without a policy's word
 --   claims      what extensions that are at work have for themselves: nil or as khp.extension says
 --   pipe        of these
+--   leads       where a client of Kaazing is to be led, as the opening was decided
 --   session     what the policy sees, made when it is asked
 --   deciding    the task in which the policy is being asked
 
@@ -122,8 +125,11 @@ end
 local pump
 
 local function conclude(state, decided, wrong)
-  if state.cors and state.step == "opening" then
-    decided = reception.tell(decided, state.cors)
+  if state.step == "opening" then
+    if state.cors then
+      decided = reception.tell(decided, state.cors)
+    end
+    decided, state.leads = kaazing_opening.translate(decided, state.machine.request, state.server.tls ~= nil)
   end
   local unlawful = answer.carry_out(state.machine, decided, state)
   if wrong or unlawful then
@@ -161,7 +167,7 @@ local function ask(self, state, decide, request, attempt)
 end
 
 local function on_request(self, state, request, attempt)
-  if state.server.selective and state.step == "opening" then
+  if state.step == "opening" and (state.server.selective or kaazing_opening.asks_for_cookies(request)) then
     local refused = reception.admit(state, request)
     if refused then
       return conclude(state, refused)
@@ -193,10 +199,11 @@ end
 
 local function begin_extended(self, state, result)
   local now = loop.now()
-  local machine = extended.new(state.server.extended, result, now)
+  local machine = kaazing.new(state.server.extended, result, now, state.server.tls ~= nil, state.leads)
   state.step, state.machine, state.negotiated = "extended", machine, result.extensions
   schedule(self, machine, now)
   conn.on_message(self, extended_message)
+  pump(self, state)
 end
 
 -- What to do with each thing that the machine of a step says.
@@ -333,6 +340,7 @@ function accepted.open(self, owner)
     extensions = owner.extensions,
     claims = nil,
     pipe = nil,
+    leads = nil,
     session = nil,
     deciding = nil,
     captures = nil,

@@ -172,18 +172,21 @@ describe("a server with routes", function()
       policy = {
         opening = function(request)
           paths[#paths + 1] = request.path
-          return decision.reject(200)
+          return decision.reject(410)
         end,
       },
       routes = { { path = "/echo" }, { path = "/" } },
     }
-    for path, status in pairs { ["/echo/;e/cookies"] = 200, ["/;e/cookies"] = 200, ["/other/;e/cookies"] = 404 } do
+    for path, status in pairs {
+      ["/echo/;e/cookies"] = 200, ["/;e/cookies"] = 200, ["/other/;e/cookies"] = 404, ["/other/;e/cbm"] = 404,
+      ["/echo/;e/cbm"] = 410, ["/;e/cbm"] = 410,
+    } do
       local peer = hand.client(port)
       peer:write("GET " .. path .. "?.krn=1 HTTP/1.1\r\nHost: x\r\n\r\n")
       assert.equal(status, peer:http().status, path)
     end
     table.sort(paths)
-    assert.same({ "/;e/cookies", "/echo/;e/cookies" }, paths)
+    assert.same({ "/;e/cbm", "/echo/;e/cbm" }, paths) -- for cookies no policy is asked
   end)
 
   it("reloads the files of all places, or of none", function()
