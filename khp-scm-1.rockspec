@@ -143,6 +143,7 @@ build = {
     ["khp.extended.verify"] = "lua/khp/extended/verify.lua",
     ["khp.extension"] = "lua/khp/extension/init.lua",
     ["khp.extension.idle_timeout"] = "lua/khp/extension/idle_timeout.lua",
+    ["khp.extension.permessage_deflate"] = "lua/khp/extension/permessage_deflate.lua",
     ["khp.extension.ping_pong"] = "lua/khp/extension/ping_pong.lua",
     ["khp.extension.pipeline"] = "lua/khp/extension/pipeline.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
