@@ -9,6 +9,7 @@ khp is a WebSocket library that speaks the Kaazing WebSocket Handshake Protocol:
 server exchange HTTP messages inside the socket, and Lua policies on both sides decide about challenges, redirects and
 extensions. With a peer that does not speak it, khp is a fast and complete WebSocket library.]],
   license = "MIT",
+  labels = { "websocket", "networking", "async", "kaazing" },
 }
 
 source = {
@@ -148,6 +149,11 @@ build = {
     ["khp.extension.pipeline"] = "lua/khp/extension/pipeline.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
+    ["khp.kaazing.client"] = "lua/khp/kaazing/client.lua",
+    ["khp.kaazing.dialect"] = "lua/khp/kaazing/dialect.lua",
+    ["khp.kaazing.opening"] = "lua/khp/kaazing/opening.lua",
+    ["khp.kaazing.server"] = "lua/khp/kaazing/server.lua",
+    ["khp.keep"] = "lua/khp/keep.lua",
     ["khp.limits"] = "lua/khp/limits.lua",
     ["khp.listening"] = "lua/khp/listening.lua",
     ["khp.log"] = "lua/khp/log.lua",
