@@ -154,7 +154,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: spec spec-c spec-c-programs spec-all conformance check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
-	coverage rock rockspec
+	coverage rock rockspec reference
 
 BUSTED = $(LUA) scripts/busted.lua
 
@@ -258,6 +258,9 @@ check-gc: ## the Lua specs with the collector always running
 
 rockspec: ## writes the lists of files in the rockspec
 	$(LUA) scripts/rockspec.lua
+
+reference: ## writes docs/reference.md from the annotations
+	$(LUA) scripts/reference.lua
 
 rock: ## builds and loads the rock in a tree of its own, offline
 	@scripts/rock $(BUILD)/rock

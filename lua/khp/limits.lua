@@ -70,6 +70,8 @@ function limits.resolve(given, level)
   return setmetatable(options.check(declaration, given, (level or 2) + 1), Limits)
 end
 
+--- What there is where nothing is given.
+---@type table<string, number>
 limits.defaults = limits.resolve({})
 
 return limits

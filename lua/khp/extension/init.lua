@@ -119,6 +119,7 @@ local function read(given, level)
 end
 
 --- Checks the option. Mistakes are thrown at the caller's line.
+---@package
 ---@param given (string|khp.Extension)[]
 ---@param what string whose option it is: "khp.listen"
 ---@param level integer whose line to blame, as error() counts from the function that calls list
@@ -317,6 +318,7 @@ for _, name in ipairs { "idle_timeout", "ping_pong", "permessage_deflate" } do
 end
 
 --- No extensions but khp's own, where a policy names one.
+---@package
 extension.none = setmetatable({}, List)
 
 return extension

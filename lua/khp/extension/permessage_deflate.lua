@@ -18,11 +18,11 @@ local LEAST = 9 -- zlib has no deflater with 8; an inflater with 9 understands w
 ---@field level integer? 0 (stored) to 9; default 6
 ---@field memory_level integer? of a deflater, 1 to 9; default 8
 ---@field threshold integer? bytes; shorter messages go as they are; default 64
----@field server_no_context_takeover boolean? a client asks for it, a server does it
----@field client_no_context_takeover boolean? a client does it, a server asks for it
----@field server_max_window_bits integer? 9 to 15; a client asks for it, a server keeps to it
+---@field server_no_context_takeover boolean? a client asks for it, a server does it; default false
+---@field client_no_context_takeover boolean? a client does it, a server asks for it; default false
+---@field server_max_window_bits integer? 9 to 15; a client asks for it, a server keeps to it; default: no limit
 ---@field client_max_window_bits integer|boolean|nil 9 to 15; a client keeps to it, a server asks for it where the
----  client can; true, the default: no limit; false: a client does not offer to keep to one
+---  client can; true: no limit; false: a client does not offer to keep to one; default true
 
 -- Without takeover a JSON text of 48 bytes grows, one of 64 loses two of them and one of 96 a quarter; deflating it
 -- takes longer than sending it.
@@ -146,7 +146,7 @@ end
 
 -- Codecs ------------------------------------------------------------------------------------------------------------
 
----@class khp.PermessageDeflate: khp.Session
+---@class khp.PermessageDeflate: khp.ExtensionSession
 ---@field link khp.Link
 ---@field shared table the definition's: makes codecs, and keeps those without takeover
 ---@field threshold integer

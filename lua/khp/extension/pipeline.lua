@@ -19,11 +19,11 @@ local pipeline = {}
 ---@field ping (fun(self, payload: string))? a native ping came, and was answered
 ---@field pong (fun(self, payload: string): boolean?)? a native pong came; true: nobody else hears of it
 ---@field open fun(self)? the handshakes are over: messages are the application's from now on
----@field closed (fun(self, code: integer, reason: string))?
+---@field closed (fun(self, code: integer, reason: string))? the connection has ended
 
 ---@class khp.Link  what a session holds of its connection
----@field role "server"|"client"
----@field conn khp.Connection
+---@field role "server"|"client" which side this is
+---@field conn khp.Connection the connection itself
 ---@field parameters table what was agreed: names in order, and name → value
 ---@field package pipe khp.Pipeline
 ---@field package above khp.Link? towards the application
