@@ -232,6 +232,14 @@ static int loop_clock(lua_State *L) {
     return 1;
 }
 
+/* time(): seconds since 1970, with a fraction. */
+static int loop_time(lua_State *L) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+    return 1;
+}
+
 /* alive(): how many connections, listeners and timers there are. */
 static int loop_alive(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)lkhp_loop(L)->alive);
@@ -254,11 +262,19 @@ static int loop_report(lua_State *L) {
 }
 
 int lkhp_open_loop(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"step", loop_step},       {"entered", loop_entered}, {"fd", loop_fd},
-        {"timeout", loop_timeout}, {"wake", loop_wake},       {"waker", loop_waker},
-        {"now", loop_now},         {"clock", loop_clock},     {"alive", loop_alive},
-        {"backend", loop_backend}, {"report", loop_report},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"step", loop_step},
+                                         {"entered", loop_entered},
+                                         {"fd", loop_fd},
+                                         {"timeout", loop_timeout},
+                                         {"wake", loop_wake},
+                                         {"waker", loop_waker},
+                                         {"now", loop_now},
+                                         {"clock", loop_clock},
+                                         {"time", loop_time},
+                                         {"alive", loop_alive},
+                                         {"backend", loop_backend},
+                                         {"report", loop_report},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

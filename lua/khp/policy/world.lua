@@ -18,20 +18,7 @@ local world = {}
 ---@field connect fun(url: string, given: khp.ConnectOptions?): khp.Connection?, string?, string?, table?
 ---@field log fun(level: string, text: string)
 
-local time, getenv, clock = os.time, os.getenv, core.loop.clock
-
--- Seconds since 1970 with the fraction that os.time() lacks: a finer clock counts on from a whole second, and is set
--- again when the two disagree.
-local function wall_clock()
-  local offset = 0
-  return function()
-    local whole, now = time(), clock()
-    if now + offset < whole or now + offset >= whole + 1 then
-      offset = whole - now
-    end
-    return now + offset
-  end
-end
+local getenv = os.getenv
 
 local function connect(url, given)
   return require("khp.client").connect(url, given) -- which gives its policy a world, too
@@ -46,7 +33,7 @@ end
 function world.new()
   local count = 0
   return {
-    now = wall_clock(),
+    now = core.loop.time,
     random = crypto.random,
     getenv = getenv,
     fetch = fetch.fetch,
