@@ -37,6 +37,7 @@ limits.list = {
   { name = "message", default = 16777216, unit = "bytes", what = "one message, all its fragments together" },
   { name = "fragments", default = 1024, max = 4294967295, unit = "fragments", what = "frames of one message" },
   { name = "queue", default = 16777216, unit = "bytes", what = "sent messages that the peer has not taken yet" },
+  { name = "stall", default = 30, unit = "seconds", what = "a peer that takes nothing of a file" },
   { name = "ping", default = 30, unit = "seconds", what = "silence before a ping is sent; math.huge: never" },
   { name = "pong", default = 20, unit = "seconds", what = "wait for the answer to a ping" },
   { name = "close", default = 5, unit = "seconds", what = "wait for the answer to a close" },

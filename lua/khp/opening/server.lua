@@ -90,7 +90,8 @@ local TEXT = "text/plain; charset=utf-8"
 
 -- The bytes of a response that ends the stream, or nil and what is wrong. The status line says HTTP/1.1 whatever
 -- the request said (RFC 2145 2.3). list: the answer's own headers, name, value, name, value …; it is added to.
-local function write_final(self, status, reason, list, body)
+-- length: of a body that follows the head, in place of `body`.
+local function write_final(self, status, reason, list, body, length)
   local request = self.request
   append(list, "Connection", status == 426 and "Upgrade, close" or "close")
   if status == 426 and not common.has_header(list, "upgrade") then -- RFC 7231 6.5.15
@@ -101,7 +102,7 @@ local function write_final(self, status, reason, list, body)
   end
   common.add_server_and_date(list, self.settings, true)
   if status ~= 204 and status ~= 304 then
-    append(list, "Content-Length", ("%d"):format(#body))
+    append(list, "Content-Length", ("%d"):format(length or #body))
   elseif body ~= "" then
     return nil, "a response with status " .. status .. " has no body"
   end
@@ -369,11 +370,17 @@ function methods:accept(answer)
   return true
 end
 
---- Answers with a final status and ends the stream: puts out "send" and "close".
+---@class khp.Body  a body that is not in memory
+---@field length integer bytes
+---@field read fun(body: khp.Body, n: integer): string?, string? the next bytes, at most n; or nil, message
+---@field close fun(body: khp.Body)
+
+--- Answers with a final status and ends the stream: puts out "send" and "close"; or, for a body that is to be read in
+--- pieces, "send" and "body", and the driver, which owns the body then, ends the stream when it has sent it.
 --- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful.
 --- Returns nil, message, code where the opening failed meanwhile.
 ---@param status integer 200 to 599
----@param answer { reason: string?, headers: table?, body: string? }?
+---@param answer { reason: string?, headers: table?, body: string|khp.Body|nil }?
 ---@return true?, string?, string?
 function methods:reject(status, answer)
   if not is_due(self) then
@@ -382,7 +389,8 @@ function methods:reject(status, answer)
   answer = answer or NONE
   local problem = check_fields(answer, reject_fields)
   local body, list = answer.body or "", {}
-  if not problem and type(body) ~= "string" then
+  local reader = type(body) == "table" and type(body.length) == "number" and body or nil
+  if not problem and not reader and type(body) ~= "string" then
     problem = "body must be a string, not " .. type(body)
   elseif type(status) ~= "number" or status % 1 ~= 0 or status < 200 or status > 599 then
     problem = "a final status is a whole number from 200 to 599, not " .. tostring(status)
@@ -391,12 +399,18 @@ function methods:reject(status, answer)
   if problem then
     return nil, problem, "EPOLICY"
   end
-  local bytes, message = write_final(self, status, answer.reason, list, body)
+  local bytes, message = write_final(self, status, answer.reason, list, reader and "" or body, reader and reader.length)
   if not bytes then
     return nil, message, "EPOLICY"
   end
   enter(self, "rejected")
   push(self, "send", bytes)
+  if reader and reader.length > 0 and self.request.method ~= "HEAD" then
+    push(self, "body", reader)
+    return true
+  elseif reader then
+    reader:close()
+  end
   push(self, "close")
   return true
 end
