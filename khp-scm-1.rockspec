@@ -115,6 +115,7 @@ build = {
     },
     -- Lua
     ["khp"] = "lua/khp/init.lua",
+    ["khp.account"] = "lua/khp/account.lua",
     ["khp.attempt"] = "lua/khp/attempt.lua",
     ["khp.auth"] = "lua/khp/auth/init.lua",
     ["khp.auth.basic"] = "lua/khp/auth/basic.lua",
@@ -134,6 +135,7 @@ build = {
     ["khp.connection"] = "lua/khp/connection.lua",
     ["khp.credentials"] = "lua/khp/credentials.lua",
     ["khp.crypto"] = "lua/khp/crypto.lua",
+    ["khp.delivery"] = "lua/khp/delivery.lua",
     ["khp.errors"] = "lua/khp/errors.lua",
     ["khp.extended.assembly"] = "lua/khp/extended/assembly.lua",
     ["khp.extended.client"] = "lua/khp/extended/client.lua",
@@ -157,6 +159,7 @@ build = {
     ["khp.limits"] = "lua/khp/limits.lua",
     ["khp.listening"] = "lua/khp/listening.lua",
     ["khp.log"] = "lua/khp/log.lua",
+    ["khp.metrics"] = "lua/khp/metrics.lua",
     ["khp.opening.client"] = "lua/khp/opening/client.lua",
     ["khp.opening.common"] = "lua/khp/opening/common.lua",
     ["khp.opening.proxy"] = "lua/khp/opening/proxy.lua",

@@ -86,8 +86,7 @@ local events = {}
 function events.closed(self, state, code, reason, clean, by)
   conn.fields(self).closed = { code = code, reason = reason, clean = clean, by = by }
   if not clean and log.enabled "info" then
-    local peer = self.peer or {}
-    log.info("%s: ended with %d by %s: %s", peer.host or peer.path or "?", code, by, log.quote(reason))
+    log.info("%s: ended with %d by %s: %s", log.peer(self), code, by, log.quote(reason))
   end
   task.wake(state, nil, "closed")
   if state.draining then

@@ -16,6 +16,7 @@ local declaration = options.declare("khp.listen", {
   tls = { type = "table" },
   policy = { type = "string|table" },
   trusted = { type = "boolean", default = false },
+  root = { type = "string" },
   routes = { type = "table" },
   origins = { type = "table" },
   protocols = { type = "strings" },
@@ -40,6 +41,8 @@ local declaration = options.declare("khp.listen", {
 ---@field policy string|khp.ServerPolicy|nil a file, which server:reload() reads again, or the table of functions;
 ---  default: agrees to everybody, with KHP where the client asks for it
 ---@field trusted boolean? the policy's file has the program's whole environment; default false
+---@field root string? a folder whose files are shown to ordinary GET and HEAD requests that the policy leaves to khp;
+---  default: none, such requests get a 426
 ---@field routes khp.Route[]? several places, each with a policy and callbacks of its own; the first that fits decides,
 ---  and where none does, the answer is 404
 ---@field origins khp.OriginList? the web pages that may connect, else 403; default: all

@@ -7,6 +7,7 @@ local library = require "khp.policy.library"
 local options = require "khp.options"
 local origin = require "khp.origin"
 local policies = require "khp.policy"
+local static = require "khp.static"
 local test = require "khp.policy.test"
 
 local routes = {}
@@ -20,6 +21,7 @@ local routes = {}
 ---@field policy string|khp.ServerPolicy|false|nil false: none
 ---@field trusted boolean? the policy's file has the program's whole environment; default: as the server
 ---@field origins khp.OriginList|false|nil who may connect, else 403
+---@field root string|false|nil a folder whose files are shown, below a prefix without that; default: the server's
 ---@field on_open fun(conn: khp.Connection)? default: the server's
 ---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? likewise
 ---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? likewise
@@ -28,6 +30,8 @@ local routes = {}
 ---@class khp.RoutePlace  what a route has become
 ---@field policy { functions: table, name: string, budget: khp.Budget }
 ---@field origins khp.Origins?
+---@field root string? the folder of
+---@field files khp.Static?
 ---@field on_open function?
 ---@field handlers table
 
@@ -40,6 +44,7 @@ local fields = {
   policy = { type = "string|table|boolean" },
   trusted = { type = "boolean" },
   origins = { type = "table|boolean" },
+  root = { type = "string|boolean" },
   on_open = { type = "function" },
   on_message = { type = "function" },
   on_close = { type = "function" },
@@ -205,7 +210,13 @@ local function new_place(self, given, server)
       return nil, "origins" .. (wrong:sub(1, 1) == "[" and "" or ": ") .. wrong
     end
   end
+  local root = first(given.root, server.root)
+  if root == true then
+    return nil, "root: must be a folder or false, not true"
+  end
   return {
+    root = root or nil,
+    prefix = given.root and given.prefix or nil,
     policy = policy_of(self, from or nil, trusted),
     origins = origins,
     on_open = given.on_open or server.on_open,
@@ -215,6 +226,30 @@ local function new_place(self, given, server)
       on_drain = given.on_drain or server.on_drain,
     },
   }
+end
+
+local function open_folder(place)
+  if place.root then
+    local message
+    place.files, message = static.new(place.root, place.prefix)
+    if not place.files then
+      return errors.fail("root: " .. message, "ECONNECT", { root = place.root })
+    end
+  end
+  return true
+end
+
+local function open_folders(self)
+  local ok, message, code, detail = true, nil, nil, nil
+  if self.only then
+    return open_folder(self.only)
+  end
+  for _, route in ipairs(self) do
+    if ok then
+      ok, message, code, detail = open_folder(route.place)
+    end
+  end
+  return ok, message, code, detail
 end
 
 local function complain(level, ...)
@@ -248,7 +283,7 @@ end
 ---@param world khp.World
 ---@param level integer whose line to blame, as error() counts from the function that calls this
 ---@return khp.Routes? places
----@return string? message, string? code, table? detail of a policy that cannot be loaded
+---@return string? message, string? code, table? detail of a policy that cannot be loaded, or a folder that is none
 function routes.new(server, limits, world, level)
   local self = setmetatable({ policies = {}, limits = limits, world = world }, mt)
   if server.routes then
@@ -260,7 +295,12 @@ function routes.new(server, limits, world, level)
       complain(level + 1, "%s", wrong)
     end
   end
-  local commit, message, code, detail = self:load()
+  local ok, message, code, detail = open_folders(self)
+  if not ok then
+    return nil, message, code, detail
+  end
+  local commit
+  commit, message, code, detail = self:load()
   if not commit then
     return nil, message, code, detail
   end

@@ -2,11 +2,13 @@
 -- hands the open connection to the application. The rules of both handshakes are the machines'; here are only the
 -- order of things, the clock and the wires. This file must not know HTTP's or WebSocket's rules.
 
+local account = require "khp.account"
 local answer = require "khp.policy.answer"
 local connection = require "khp.connection"
 local common = require "khp.opening.common"
 local core = require "khp.core"
 local decision = require "khp.policy.decision"
+local delivery = require "khp.delivery"
 local errors = require "khp.errors"
 local extension = require "khp.extension"
 local extended = require "khp.extended.server"
@@ -14,6 +16,7 @@ local kaazing = require "khp.kaazing.server"
 local kaazing_opening = require "khp.kaazing.opening"
 local listening = require "khp.listening"
 local log = require "khp.log"
+local metrics = require "khp.metrics"
 local opening = require "khp.opening.server"
 local pipeline = require "khp.extension.pipeline"
 local reception = require "khp.reception"
@@ -51,13 +54,13 @@ local mt = { __index = methods, __name = "khp.server" }
 --   leads       where a client of Kaazing is to be led, as the opening was decided
 --   session     what the policy sees, made when it is asked
 --   deciding    the task in which the policy is being asked
+--   attempt     the number of the extended request
+--   decided     the last decision; unlawful: it became a 500
+--   began, by, asked, told     khp.account's
 
-local function finish(self, state, message, code)
-  state.server.counts.failed = state.server.counts.failed + 1
-  if log.enabled "info" then
-    local peer = self.peer or {}
-    log.info("%s: %s handshake failed: %s (%s)", peer.host or peer.path or "?", state.step, log.quote(message), code)
-  end
+local function finish(self, state, message, code, detail)
+  state.told = true
+  state.server.account:fail(self, state, state.machine, message, code, detail and detail.status)
 end
 
 -- What the policy sees; `request` is the opening's, or one of the extended handshake.
@@ -103,20 +106,17 @@ end
 
 -- The application's turn: the connection is open.
 local function open(self, state, protocol, extensions, khp)
-  local owner, counts, current = state.server, state.server.counts, state.session
+  local owner, machine, current = state.server, state.machine, state.session
   local data = current and type(current.data) == "table" and current.data or nil
   local place, fields = state.place, {
     protocol = protocol, extensions = extensions, khp = khp, data = data, captures = state.captures,
   }
-  counts.opened = counts.opened + 1
+  state.machine = nil
   if state.pipe then
     state.pipe:open()
   end
+  owner.account:open(self, state, machine, protocol, khp)
   connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
-  if log.enabled "info" then
-    local peer = self.peer or {}
-    log.info("%s: open%s, protocol %s", peer.host or peer.path or "?", khp and " (KHP)" or "", protocol or "none")
-  end
   if place.on_open then
     task.spawn(serve, self, place)
   end
@@ -125,6 +125,11 @@ end
 local pump
 
 local function conclude(state, decided, wrong)
+  local place = state.place
+  if decided == answer.ORDINARY and place and place.files then
+    decided, state.by = place.files:answer(state.machine.request), nil
+  end
+  state.decided = decided
   if state.step == "opening" then
     if state.cors then
       decided = reception.tell(decided, state.cors)
@@ -133,6 +138,7 @@ local function conclude(state, decided, wrong)
   end
   local unlawful = answer.carry_out(state.machine, decided, state)
   if wrong or unlawful then
+    state.unlawful = true
     complain(state, wrong or unlawful)
   end
 end
@@ -143,6 +149,7 @@ local function decider(self, state)
   return function(ok, decided, more)
     local waited = state.deciding ~= nil
     state.deciding = nil
+    state.server.account:decided(state)
     if state.machine == nil or self.state == "closed" then
       return
     elseif not ok then
@@ -159,6 +166,7 @@ end
 local function ask(self, state, decide, request, attempt)
   local owner, current = state.server, session_of(self, state, request)
   current.attempt, current.captures = attempt, state.captures
+  owner.account:asked(state)
   local deciding = task.spawn_bounded(state.place.policy.budget, decider(self, state), answer.ask, decide, state.step,
     request, current, owner.protocols, owner.limits)
   if deciding.co then
@@ -167,6 +175,7 @@ local function ask(self, state, decide, request, attempt)
 end
 
 local function on_request(self, state, request, attempt)
+  state.attempt = attempt
   if state.step == "opening" and (state.server.selective or kaazing_opening.asks_for_cookies(request)) then
     local refused = reception.admit(state, request)
     if refused then
@@ -219,8 +228,21 @@ function carry_out.opening.send(self, state, bytes)
   conn.write(self, bytes)
 end
 
-function carry_out.opening.close(self, state)
+-- The machine's last word was an answer, unless it has failed.
+local function answered(self, state)
+  if not state.told then
+    state.server.account:answer(self, state, state.machine)
+  end
   state.machine = nil
+end
+
+function carry_out.opening.body(self, state, body)
+  answered(self, state)
+  delivery.begin(self, body, state.server.limits.stall, state.server.on_gone)
+end
+
+function carry_out.opening.close(self, state)
+  answered(self, state)
   conn.close(self)
 end
 
@@ -234,7 +256,6 @@ function carry_out.opening.open(self, state, result)
   if protocol == KHP then
     begin_extended(self, state, result)
   else
-    state.machine = nil
     open(self, state, protocol, result.extensions, false)
   end
   if rest ~= "" then
@@ -250,12 +271,11 @@ function carry_out.extended.send(self, state, bytes, kind)
 end
 
 function carry_out.extended.close(self, state, code, reason)
-  state.machine = nil
+  answered(self, state)
   conn.close(self, code, reason)
 end
 
 function carry_out.extended.open(self, state, result)
-  state.machine = nil
   extend(self, state, result.extensions)
   open(self, state, result.protocol, connection.extensions(state.negotiated, result.extensions), true)
 end
@@ -289,12 +309,18 @@ function events.bytes(self, state, bytes)
   pump(self, state)
 end
 
+-- Nobody decides any more.
+local function decide_no_more(state)
+  if state.deciding then
+    task.cancel(state.deciding)
+    state.deciding = nil
+    state.server.account:decided(state)
+  end
+end
+
 function events.deadline(self, state)
   if state.machine then
-    if state.deciding then
-      task.cancel(state.deciding)
-      state.deciding = nil
-    end
+    decide_no_more(state)
     state.machine:tick(loop.now())
     pump(self, state)
     if state.machine then
@@ -303,21 +329,17 @@ function events.deadline(self, state)
   end
 end
 
--- Ends the handshake on our side: nobody decides any more. Returns whether it was going on.
-local function give_up(state)
-  local machine = state.machine
-  if state.deciding then
-    task.cancel(state.deciding)
-    state.deciding = nil
+-- Ends the handshake, if it is going on, on our side.
+local function give_up(self, state, reason)
+  decide_no_more(state)
+  if state.machine then
+    finish(self, state, reason, "ECLOSED")
+    state.machine = nil
   end
-  state.machine = nil
-  return machine ~= nil
 end
 
 function events.closed(self, state, code, reason)
-  if give_up(state) then
-    finish(self, state, reason == "" and "closed with " .. code or reason, "ECLOSED")
-  end
+  give_up(self, state, reason == "" and "closed with " .. code or reason)
 end
 
 function events.gone(self, state)
@@ -345,15 +367,19 @@ function accepted.open(self, owner)
     deciding = nil,
     captures = nil,
     cors = nil,
+    began = loop.clock(),
+    by = nil,
+    asked = nil,
+    decided = nil,
   }
   owner.live[self] = true
+  owner.account.accepted = owner.account.accepted + 1
   conn.on_event(self, events, state)
   schedule(self, state.machine, now)
 end
 
-function accepted.closed(_, owner, _, reason)
-  owner.counts.failed = owner.counts.failed + 1
-  log.info("a connection failed before it was open: %s", reason)
+function accepted.closed(self, owner, _, reason, _, _, code)
+  owner.account:miss(self, reason, code)
 end
 
 --- Listens, from now on: connections are served whenever the loop turns.
@@ -376,7 +402,7 @@ function server.listen(given)
     world = around,
     trace = checked.trace,
     live = {},
-    counts = { opened = 0, failed = 0 },
+    account = account.new(),
   }, mt)
   local problem, kind, more
   owner.places, problem, kind, more = routes.new(checked, bounds, around, 2)
@@ -411,7 +437,7 @@ function server.listen(given)
   if not listener then
     return errors.fail(message, code, { host = checked.host, port = checked.port, path = checked.path })
   end
-  owner.listener = listener
+  owner.listener, owner.source = listener, listener
   return owner
 end
 
@@ -446,14 +472,17 @@ function methods:reload()
   return true
 end
 
---- What has happened so far: { connections, opened, failed }.
----@return { connections: integer, opened: integer, failed: integer }
+--- What has happened so far.
+---@return khp.Stats
 function methods:stats()
-  local n = 0
-  for _ in pairs(self.live) do
-    n = n + 1
-  end
-  return { connections = n, opened = self.counts.opened, failed = self.counts.failed }
+  return metrics.stats(self)
+end
+
+--- The same as text in the form of OpenMetrics.
+---@return string text
+---@return string type its media type
+function methods:metrics()
+  return metrics.text(metrics.stats(self)), metrics.TYPE
 end
 
 --- Every connection that is open.
@@ -480,11 +509,14 @@ function methods:close(timeout)
     self.listener = nil
   end
   for one in pairs(self.live) do
+    local state = conn.state(one)
     if one.state == "opening" then
-      conn.abort(one)
+      if not state.body then -- what is being delivered has its time
+        conn.abort(one)
+      end
     else
       if one.khp == nil then
-        give_up(conn.state(one))
+        give_up(one, state, "the server closes")
       end
       conn.close(one, 1001, "")
     end

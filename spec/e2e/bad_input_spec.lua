@@ -55,7 +55,7 @@ describe("bad input", function()
     local peer = net.peer(port)
     peer:send("\22\3\1\2\0\1\0\1\252\3\3\r\n\r\n")
     assert.truthy(peer:await_end():match "^HTTP/1.1 400 ")
-    logged "^info: 127.0.0.1: opening handshake failed: "
+    logged "^info: 127.0.0.1:%d+: opening handshake failed with 400: "
   end)
 
   it("an opening that never ends gets 408 in time", function()

@@ -37,7 +37,10 @@ local function choose(offered, known)
 end
 
 -- Decisions stay as they are, so those that are always the same are made once.
-local UPGRADE, ACCEPT, ACCEPT_KHP = decision.reject(426), decision.accept(), decision.accept { protocol = KHP }
+local ACCEPT, ACCEPT_KHP = decision.accept(), decision.accept { protocol = KHP }
+
+--- What khp answers to an ordinary request where nobody else does.
+answer.ORDINARY = decision.reject(426)
 
 local defaults = {}
 
@@ -48,7 +51,7 @@ end
 
 function defaults.opening(request, known)
   if not request.upgrade then
-    return UPGRADE
+    return answer.ORDINARY
   elseif common.index(request.protocols, KHP) then -- KHP O2
     return ACCEPT_KHP
   end
