@@ -400,13 +400,18 @@ function on.close(self, _, code, reason)
   self.wires.close(self.conn, code, reason)
 end
 
+-- What was wrong with the server's frames, by the code of the close frame that told it so.
+local violations = { [1002] = "EPROTOCOL", [1007] = "EPROTOCOL", [1009] = "ELIMIT" }
+
 local function take_event(self, machine)
   self.wires.next(self.conn)
-  local name, a, b = next_event(self, machine:deadline())
+  local name, a, b, _, by = next_event(self, machine:deadline())
   if name == "message" then
     trace(self, "receive", "extended", a)
     machine:tick(self.wires.now())
     machine:message(a, b)
+  elseif name == "closed" and by == "local" and violations[a] then
+    self.failure = { b, violations[a], { code = a, reason = b, permanent = true } }
   elseif name == "closed" then
     machine:finish(a, b)
   elseif name == "deadline" then
@@ -436,10 +441,10 @@ local function extended_handshake(self, opened)
   if not given then
     return hook_failed(self)
   end
-  while self[1] do -- KHP E2: what is here already came before the request, and answers nothing
+  while self[1] and not self.failure do -- KHP E2: what is here already came before the request, and answers nothing
     take_event(self, machine)
   end
-  if machine.state == "ready" then
+  if machine.state == "ready" and not self.failure then
     local started, wrong = machine:start(given)
     if not started then
       call.hooks:fail("request", wrong)

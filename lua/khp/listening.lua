@@ -20,7 +20,7 @@ local declaration = options.declare("khp.listen", {
   routes = { type = "table" },
   origins = { type = "table" },
   protocols = { type = "strings" },
-  extensions = { type = "table", default = {} },
+  extensions = { type = "table" },
   on_open = { type = "function" },
   on_message = { type = "function" },
   on_close = { type = "function" },
@@ -49,7 +49,7 @@ local declaration = options.declare("khp.listen", {
 ---@field protocols string[]? subprotocols that are agreed to where the policy names none, in order of preference;
 ---  default: none
 ---@field extensions (string|khp.Extension)[]? agreed to where the policy does not say: "name; parameter=value", or an
----  extension of one's own; default: none
+---  extension of one's own; default: none, but what Kaazing's own clients expect of a gateway
 ---@field on_open fun(conn: khp.Connection)? in a task of its own for each connection, which is closed when it returns;
 ---  with 1011 when it throws
 ---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? hears each message, inside the

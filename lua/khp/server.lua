@@ -48,7 +48,7 @@ local mt = { __index = methods, __name = "khp.server" }
 --   step        "opening" or "extended"
 --   head        of the opening request, from which the field `request` is made: all bytes received so far
 --   negotiated  in the opening: extensions, parsed
---   extensions  what is agreed to without a policy's word
+--   extensions  what is agreed to without a policy's word; nil: nobody said
 --   claims      what extensions that are at work have for themselves: nil or as khp.extension says
 --   pipe        of these
 --   leads       where a client of Kaazing is to be led, as the opening was decided
@@ -94,7 +94,7 @@ local function extend(self, state, negotiated)
     return
   end
   state.claims = state.claims or {}
-  local agreed, message = state.extensions:agreed(negotiated, state.claims)
+  local agreed, message = (state.extensions or extension.none):agreed(negotiated, state.claims)
   if agreed and agreed[1] then
     state.pipe, message = pipeline.attach(self, state.pipe, "server", agreed)
   end
@@ -210,6 +210,7 @@ local function begin_extended(self, state, result)
   local now = loop.now()
   local machine = kaazing.new(state.server.extended, result, now, state.server.tls ~= nil, state.leads)
   state.step, state.machine, state.negotiated = "extended", machine, result.extensions
+  state.extensions = state.extensions or kaazing_opening.extensions(result.request)
   schedule(self, machine, now)
   conn.on_message(self, extended_message)
   pump(self, state)
@@ -398,7 +399,7 @@ function server.listen(given)
     opening = opening.settings { limits = bounds, server = checked.server_header },
     extended = extended.settings { limits = bounds, server = checked.server_header },
     protocols = checked.protocols,
-    extensions = extension.list(checked.extensions, "khp.listen", 2),
+    extensions = checked.extensions and extension.list(checked.extensions, "khp.listen", 2),
     world = around,
     trace = checked.trace,
     live = {},

@@ -1,6 +1,7 @@
 -- What peers must not do. Each does it on a connection of its own, beside a well-behaved one that must not notice.
 
 local core = require "khp.core"
+local hand = require "spec.support.hand"
 local khp = require "khp"
 local net = require "spec.support.net"
 
@@ -221,4 +222,23 @@ describe("bad input", function()
     end, "the flood to end")
     peer:close()
   end)
+end)
+
+describe("a server's bad frames during the extended handshake", function()
+  for what, case in pairs {
+    ["a masked one"] = { net.frame(0x82, "HTTP/1.1 101 x\r\n\r\n"), "EPROTOCOL", 1002 },
+    ["text that is not UTF-8"] = { "\x81\x01\xFF", "EPROTOCOL", 1007 },
+    ["a message beyond the limit"] = { "\x82\x7F\0\0\0\0\0\1\0\1", "ELIMIT", 1009 },
+  } do
+    it("are told as what they are: " .. what, function()
+      local server = hand.server(function(peer)
+        peer:agree()
+        peer:extended()
+        peer:write(case[1])
+      end)
+      local conn, _, code, detail = khp.connect(server.url, { limits = { close = 0.2 } })
+      assert.same({ nil, case[2], case[3] }, { conn, code, detail.code })
+      server:close()
+    end)
+  end
 end)

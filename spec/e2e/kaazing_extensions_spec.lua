@@ -52,6 +52,22 @@ describe("Kaazing's extensions", function()
     end)
   end
 
+  it("are agreed without an option with a client of Kaazing's, and with nobody else", function()
+    server, url = net.serve { on_message = net.echo }
+    local path = "/echo?.kl=Y"
+    local peer = hand.khp_client(select(2, server:address()), path)
+    assert.equal("\u{F0FF}N", peer:frame().payload)
+    peer:text("GET /echo HTTP/1.1\r\nSec-WebSocket-Extensions: x-kaazing-idle-timeout,x-kaazing-ping-pong,x-a\r\n\r\n")
+    assert.equal("x-kaazing-idle-timeout; timeout=30000, x-kaazing-ping-pong; 01010102",
+      peer:extended().headers["sec-websocket-extensions"])
+    assert.equal("", peer:frame().payload)
+    assert.equal("\u{F0FF}N", peer:frame().payload)
+    peer:text(PING)
+    assert.equal(PONG, peer:frame().payload)
+    local _, agreed = client "x-kaazing-idle-timeout, x-kaazing-ping-pong"
+    assert.is_nil(agreed)
+  end)
+
   describe("x-kaazing-ping-pong", function()
     it("is agreed with the control bytes 01010102", function()
       serve { "x-kaazing-ping-pong" }

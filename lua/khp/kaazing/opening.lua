@@ -4,10 +4,20 @@
 local common = require "khp.opening.common"
 local decision = require "khp.policy.decision"
 local dialect = require "khp.kaazing.dialect"
+local extension = require "khp.extension"
 
 local opening = {}
 
 local find, pairs = string.find, pairs
+
+local usual = extension.list({ "x-kaazing-idle-timeout", "x-kaazing-ping-pong" }, "khp.kaazing", 1)
+
+--- What a gateway would agree to, for a client that expects one; for others nothing.
+---@param request table the opening
+---@return khp.Extensions
+function opening.extensions(request)
+  return dialect.has_directives(request.query) and usual or extension.none
+end
 
 --- Is this a request of the Java client before its opening, which goes on only after a 200?
 ---@param request table of the opening's machine
