@@ -105,6 +105,47 @@ static void pings_are_answered_and_pongs_are_told(void **state) {
     party_over(&client);
 }
 
+static void note_ping(void *owner, const uint8_t *bytes, size_t n) {
+    hears(owner, PONG, "ping(%.*s) ", (int)n, (const char *)bytes);
+}
+
+static void whoever_wants_to_hears_of_pings(void **state) {
+    (void)state;
+    static struct khp_conn_handler handler;
+    handler = party_handler;
+    handler.ping = note_ping;
+    struct party p = {0};
+    party_open(&p, KHP_WS_SERVER);
+    p.conn.handler = &handler;
+    tell_frame(&p, 0x89, "one", 3);
+    assert_frame(&p, 0x8a, "one", 3);
+    assert_heard(&p, "ping(one) ");
+    khp_conn_close(&p.conn, 1000, NULL, 0);
+    tell_frame(&p, 0x89, "two", 3); /* too late to be answered, and to be told */
+    tell_frame(&p, 0x88, "\x03\xe8", 2);
+    party_over(&p);
+    assert_heard(&p, "ping(one) closed(1000 local clean) gone ");
+}
+
+static void a_frame_has_the_reserved_bits_it_is_given(void **state) {
+    (void)state;
+    static const uint8_t bits[] = {4, 2, 1, 7, 0};
+    for (int role = 0; role < 2; role++) {
+        struct party p = {0};
+        party_open(&p, role ? KHP_WS_CLIENT : KHP_WS_SERVER);
+        for (size_t i = 0; i < sizeof bits; i++) {
+            assert_int_equal(khp_conn_frame(&p.conn, KHP_WS_TEXT, bits[i], (const uint8_t *)"x", 1),
+                             KHP_CONN_SENT);
+            assert_frame(&p, (uint8_t)(0x81 | bits[i] << 4), "x", 1);
+        }
+        khp_conn_close(&p.conn, 1000, NULL, 0);
+        assert_int_equal(khp_conn_frame(&p.conn, KHP_WS_TEXT, 0, (const uint8_t *)"x", 1),
+                         KHP_CONN_CLOSED);
+        assert_int_equal(khp_conn_room(&p.conn, 1), KHP_CONN_CLOSED);
+        party_over(&p);
+    }
+}
+
 static void a_paused_connection_hears_no_messages(void **state) {
     (void)state;
     struct party p = {0};
@@ -517,6 +558,8 @@ int main(void) {
         BOTH(each_frame_of_a_client_has_a_mask_of_its_own),
         BOTH(fragments_are_joined_around_a_ping),
         BOTH(pings_are_answered_and_pongs_are_told),
+        BOTH(whoever_wants_to_hears_of_pings),
+        BOTH(a_frame_has_the_reserved_bits_it_is_given),
         BOTH(a_paused_connection_hears_no_messages),
         BOTH(a_silent_peer_is_pinged_and_given_up),
         BOTH(a_peer_that_answers_is_kept),
