@@ -123,6 +123,7 @@ static void whoever_wants_to_hears_of_pings(void **state) {
     khp_conn_close(&p.conn, 1000, NULL, 0);
     tell_frame(&p, 0x89, "two", 3); /* too late to be answered, and to be told */
     tell_frame(&p, 0x88, "\x03\xe8", 2);
+    UNTIL(p.seen[CLOSED] == 1);
     party_over(&p);
     assert_heard(&p, "ping(one) closed(1000 local clean) gone ");
 }
