@@ -31,13 +31,14 @@ enum { DEEP = 200, DEEP_SHOWN = 10 }; /* levels of a traceback */
 /* What the to-be-closed variables of a coroutine have to themselves when it is ended. */
 enum { CLOSING_INSTRUCTIONS = 1000000, CLOSING_MEMORY = 1048576, CLOSING_TIME = 100000000 };
 
-enum spent { NOTHING, INSTRUCTIONS, MEMORY, TIME };
+enum spent { NOTHING, INSTRUCTIONS, MEMORY, TIME, KINDS };
 
 struct lkhp_budget {
     lua_State *co;            /* since its first turn */
     lua_Integer instructions; /* left */
     size_t memory, most;      /* bytes left, of so many; what is freed comes back */
     uint64_t nanoseconds;     /* left */
+    lua_Number given[KINDS];  /* at first, by enum spent */
     uint64_t turn_began;
     lua_Alloc alloc; /* the state's own, while a turn lasts */
     void *alloc_data;
@@ -73,10 +74,22 @@ static void spend(struct lkhp_budget *budget, enum spent what) {
     lua_sethook(budget->co, on_count, LUA_MASKCOUNT, 1);
 }
 
-static const char *explain(const struct lkhp_budget *budget) {
-    static const char *const texts[] = {"nothing is spent", "the instruction budget is spent",
-                                        "the memory budget is spent", "the time budget is spent"};
-    return texts[budget->spent];
+/* Pushes what is spent, and the limit that says how much there was. */
+static const char *explain(lua_State *L, const struct lkhp_budget *budget) {
+    static const struct {
+        const char *what, *limit;
+    } texts[] = {{"nothing", "none"},
+                 {"the instruction budget", "policy_instructions"},
+                 {"the memory budget", "policy_memory"},
+                 {"the time budget", "policy_time"}};
+    lua_Number given = budget->given[budget->spent];
+    lua_Integer whole;
+    if (lua_numbertointeger(given, &whole) && (lua_Number)whole == given)
+        lua_pushinteger(L, whole);
+    else
+        lua_pushnumber(L, given);
+    return lua_pushfstring(L, "%s is spent (limit %s = %s)", texts[budget->spent].what,
+                           texts[budget->spent].limit, lua_tostring(L, -1));
 }
 
 static void take_instructions(struct lkhp_budget *budget, lua_Integer count) {
@@ -244,6 +257,9 @@ static int budget_fill(lua_State *L) {
     budget->most = memory < 4e18 ? (size_t)memory : SIZE_MAX / 2;
     budget->memory = budget->most;
     budget->nanoseconds = seconds < 9e9 ? (uint64_t)(seconds * 1e9) : UINT64_MAX;
+    budget->given[INSTRUCTIONS] = (lua_Number)instructions;
+    budget->given[MEMORY] = memory;
+    budget->given[TIME] = seconds;
     budget->refusals = 0;
     budget->spent = NOTHING;
     budget->guarded = lua_toboolean(L, 5) != 0;
@@ -298,7 +314,7 @@ static int fail_with_error(lua_State *L, lua_State *co, struct lkhp_budget *budg
         text = lua_tostring(co, -1);
     if (is_memory_error(budget, text)) {
         budget->spent = MEMORY;
-        text = explain(budget);
+        text = explain(L, budget);
     } else if (!text) /* its metamethods are not called: they are the policy's */
         text = lua_pushfstring(L, "(the error is a %s value)", luaL_typename(co, -1));
     return fail(L, co, text);
@@ -325,7 +341,7 @@ static int budget_resume(lua_State *L) {
     int status = lua_resume(co, L, arguments, &results);
     change(L, before);
     if (budget && budget->spent != NOTHING)
-        return fail(L, co, explain(budget));
+        return fail(L, co, explain(L, budget));
     if (status != LUA_OK && status != LUA_YIELD)
         return fail_with_error(L, co, budget);
     if (!lua_checkstack(L, results + 1)) {
@@ -373,7 +389,7 @@ static int budget_charge(lua_State *L) {
         look_at_clock(budget);
     }
     if (budget->spent != NOTHING)
-        return luaL_error(L, "%s", explain(budget));
+        return luaL_error(L, "%s", explain(L, budget));
     return 0;
 }
 

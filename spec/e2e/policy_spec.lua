@@ -161,7 +161,8 @@ describe("a server with a policy", function()
       limits = { policy_instructions = 100000 },
     }
     refused(500)
-    assert.matches("policy: opening: the instruction budget is spent\nstack traceback", lines[1])
+    assert.matches("policy: opening: the instruction budget is spent "
+      .. "%(limit policy_instructions = 100000%)\nstack traceback", lines[1])
     works()
   end)
 
@@ -175,7 +176,7 @@ describe("a server with a policy", function()
     }
     works()
     refused(500)
-    assert.matches("the time budget is spent", lines[1])
+    assert.matches("the time budget is spent %(limit policy_time = 0.05%)", lines[1])
   end)
 
   it("bounds all functions of one decision together, and each decision anew", function()
@@ -195,8 +196,9 @@ describe("a server with a policy", function()
 
   it("does not load a policy that runs on, and says where it was", function()
     for text, message in pairs {
-      ["while true do end"] = "p.lua: the instruction budget is spent",
-      ["local s = 'x' while true do s = s .. s end"] = "p.lua: the memory budget is spent",
+      ["while true do end"] = "p.lua: the instruction budget is spent (limit policy_instructions = 10000000)",
+      ["local s = 'x' while true do s = s .. s end"] =
+        "p.lua: the memory budget is spent (limit policy_memory = 67108864)",
       ["khp.sleep(1) return {}"] = "p.lua: nothing may wait here",
       ["return 5"] = "p.lua: a policy returns a table of functions, not number",
       ["return { extnded = function() end }"] = "p.lua: a server's policy has no 'extnded', did you mean 'extended'?",
