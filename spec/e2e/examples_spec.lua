@@ -12,22 +12,31 @@ local function run(command)
   return text, pipe:close()
 end
 
+-- Starts a program that says its URL first: the URL, and a function that ends it.
+local function start(command)
+  local folder = os.tmpname()
+  os.remove(folder)
+  assert(os.execute(("mkdir %s && mkfifo %s/url"):format(folder, folder)))
+  local shell = assert(io.popen(("%s > %s/url & echo $!"):format(command, folder)))
+  local pid = shell:read "n"
+  local file = assert(io.open(folder .. "/url"))
+  return file:read "l", function()
+    os.execute("kill " .. pid .. " 2>/dev/null")
+    local rest = file:read "a"
+    file:close()
+    shell:close()
+    os.execute("rm -r " .. folder)
+    return rest
+  end
+end
+
 describe("examples/extensions", function()
   local lua = os.getenv "LUA" or "lua5.4"
 
   it("talk to each other", function()
-    local folder = os.tmpname()
-    os.remove(folder)
-    assert(os.execute(("mkdir %s && mkfifo %s/url"):format(folder, folder)))
-    local shell = assert(io.popen(("%s examples/extensions/server.lua 0 > %s/url & echo $!"):format(lua, folder)))
-    local pid = shell:read "n"
-    local file = assert(io.open(folder .. "/url"))
-    local url = file:read "l"
+    local url, stop = start(lua .. " examples/extensions/server.lua 0")
     local text, ok = run(("%s examples/extensions/client.lua %s"):format(lua, url))
-    os.execute("kill " .. pid)
-    file:close()
-    shell:close()
-    os.execute("rm -r " .. folder)
+    stop()
     assert.is_true(ok)
     assert.equal("x-run-length; least=16\n2005\t hello \n", text)
   end)
@@ -68,5 +77,52 @@ describe("examples/extensions", function()
     assert.equal(("-"):rep(100), (conn:receive(5)))
     conn:close()
     server:close(1)
+  end)
+end)
+
+describe("examples/hosts", function()
+  local lua = os.getenv "LUA" or "lua5.4"
+
+  it("game.lua sends positions between its frames, and hears its watchers", function()
+    local url, stop = start(lua .. " examples/hosts/game.lua 0 600")
+    local conn = assert(khp.connect(url))
+    assert(conn:send "hello")
+    local first, second = assert(conn:receive(5)), assert(conn:receive(5))
+    assert.matches("^x=%d+$", first)
+    assert.equal(6, (second:match "%d+" - first:match "%d+") % 640)
+    conn:close()
+    assert.equal("a watcher says hello\n", stop())
+  end)
+
+  it("poll.c turns the loop from C", function()
+    local program, script = os.tmpname(), os.tmpname()
+    local compiled = run(("cc -o %s examples/hosts/poll.c $(pkg-config --cflags --libs lua5.4) 2>&1 || echo failed")
+      :format(program))
+    assert.equal("", compiled)
+    local file = assert(io.open(script, "w"))
+    file:write [[
+      local khp = require "khp"
+      if not khp.fd() then -- libwebsockets without libuv polls for itself
+        print "echo hello" done = true return
+      end
+      local server = khp.listen {
+        host = "127.0.0.1", port = 0, on_message = function(conn, message) conn:send("echo " .. message) end,
+      }
+      khp.spawn(function()
+        local conn = assert(khp.connect(("ws://%s:%d/"):format(server:address())))
+        khp.sleep(0.02)
+        conn:send "hello"
+        print((conn:receive(5)))
+        conn:close()
+        server:close()
+        done = true
+      end)
+    ]]
+    file:close()
+    local text, ok = run(program .. " " .. script .. " 2>&1")
+    os.remove(program)
+    os.remove(script)
+    assert.equal("echo hello\n", text)
+    assert.is_true(ok)
   end)
 end)

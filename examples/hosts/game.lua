@@ -1,0 +1,40 @@
+-- A host with a loop of its own, as a game has one: a frame every 16 ms, and khp does what is ready in between. It
+-- never waits inside khp.step(0). Here the player's position goes to whoever is connected, ten times a second.
+--
+--   lua5.4 examples/hosts/game.lua [PORT [FRAMES]]
+
+local khp = require "khp"
+
+local watchers = {}
+local server = assert(khp.listen {
+  host = "127.0.0.1",
+  port = tonumber(arg[1]) or 8000,
+  on_open = function(conn)
+    watchers[conn] = true
+    for message in conn:each() do
+      print("a watcher says " .. message)
+    end
+    watchers[conn] = nil
+  end,
+})
+print(("ws://%s:%d/"):format(server:address()))
+io.stdout:flush()
+
+local frames, x = tonumber(arg[2]) or math.huge, 0
+local frame = 0
+while frame < frames do
+  frame = frame + 1
+  khp.step(0)
+  x = (x + 1) % 640 -- the game itself
+  if frame % 6 == 0 then
+    for conn in pairs(watchers) do
+      conn:send(("x=%d"):format(x))
+    end
+  end
+  -- Stands for the display, which makes a game wait for its next frame: until then there is time for what comes in.
+  local next_frame = khp.now() + 0.016
+  repeat
+    khp.step(math.max(next_frame - khp.now(), 0))
+  until khp.now() >= next_frame
+end
+server:close(1)
