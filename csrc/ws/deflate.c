@@ -208,7 +208,8 @@ static enum khp_ws_deflate_result inflate_bytes(z_stream *stream, const uint8_t 
             return KHP_WS_DEFLATE_TOO_BIG;
         }
         switch (result) {
-        case Z_STREAM_END: /* RFC 7692 7.2.3.4: the message goes on, and its window, too */
+        case Z_STREAM_END: /* RFC 7692 7.2.3.4: the message goes on, and so does the window, which
+                              inflateReset() would forget (docs/decisions/0008-zlib.md) */
             inflateResetKeep(stream);
             break;
         case Z_OK:
