@@ -79,7 +79,11 @@ local function transmit(self, link, message, kind, bits)
   if kind == "text" and bits == 0 and not conn.utf8(message) then
     return nil, "an extension made a text message that is not UTF-8", "EEXTENSION", {}
   end
-  return conn.frame(self.conn, message, kind, bits)
+  local sent, text, code, detail = conn.frame(self.conn, message, kind, bits)
+  if code == "ELIMIT" then -- no memory, and the extensions count on it that the message is sent
+    conn.close(self.conn, 1011, text)
+  end
+  return sent, text, code, detail
 end
 
 -- An extension may answer for what it did to a message (a compressor's window) only if the message goes out. So the
