@@ -154,7 +154,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: spec spec-c spec-c-programs spec-all conformance check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
-	coverage rock rockspec reference
+	coverage rock rockspec reference pictures
 
 BUSTED = $(LUA) scripts/busted.lua
 
@@ -261,6 +261,9 @@ rockspec: ## writes the lists of files in the rockspec
 
 reference: ## writes docs/reference.md from the annotations
 	$(LUA) scripts/reference.lua
+
+pictures: ## draws docs/pictures from the transcripts of the tests
+	$(LUA) scripts/pictures.lua
 
 rock: ## builds and loads the rock in a tree of its own, offline
 	@scripts/rock $(BUILD)/rock
