@@ -148,6 +148,7 @@ describe("a server to Kaazing's", function()
         local self = assert(connect(url .. "?b=2"))
         assert.equal("/echo?b=2", seen)
         assert.equal(target .. "?a=1&b=2&.kl=Y", self.url)
+        assert.same({ 0, 1 }, { servers[2]:stats().opened, servers[2]:stats().refused })
         assert.same({ 1, { code = 1000, reason = "" } }, { self.redirects, self.left })
         self:send "hello"
         assert.equal("hello", (self:receive()))
@@ -164,6 +165,7 @@ describe("a server to Kaazing's", function()
         }
         local self = assert(connect(url))
         assert.equal(target .. "?.kl=Y", self.url)
+        assert.same({ 0, 1 }, { servers[2]:stats().opened, servers[2]:stats().refused })
         assert.same({ 1, { code = 1000, reason = "" } }, { self.redirects, self.left })
         assert.equal("/echo?.kl=Y", servers[1]:connections()[1].request.target)
       end)
@@ -254,7 +256,7 @@ describe("a server to Kaazing's", function()
         local self = client.connect(url, {
           credentials = function()
             net.await(function()
-              return servers[1]:stats().failed > 0
+              return servers[1]:stats().timed_out > 0
             end, "the end of the server's patience")
           end,
         })

@@ -97,7 +97,7 @@ describe("khp.kaazing.client", function()
     local machine = started "/echo?a=b&.kl=Y"
     machine:message(COMPLETED)
     assert.equal("", names(machine))
-    assert.equal("directed", machine.state)
+    assert.equal("completed", machine.state)
     assert.equal(115, machine:deadline())
     machine:message ""
     assert.equal("", names(machine))
@@ -126,6 +126,21 @@ describe("khp.kaazing.client", function()
     machine:message(COMPLETED)
     assert.equal("", names(machine))
     assert.equal(101, machine:deadline())
+  end)
+
+  it("is open after an empty message where the URL asks for those alone [E17]", function()
+    local machine = started "/echo?.kv=10.05"
+    machine:message(COMPLETED)
+    assert.equal("", names(machine))
+    machine:message(GO_ON)
+    assert.equal("", names(machine))
+    machine:message ""
+    assert.equal("open", names(machine))
+    machine = started "/echo?.kv=10.05"
+    machine:message(COMPLETED)
+    assert.equal("", names(machine))
+    machine:message "Hello"
+    fails(machine, "EPROTOCOL", "the response's end is due")
   end)
 
   it("takes nothing but a directive there [E2]", function()

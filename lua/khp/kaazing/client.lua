@@ -1,6 +1,6 @@
 -- The client's side of the extended handshake for any server, Kaazing's gateway and its balancer among them: the
 -- machine of khp.extended.client, and around it what a gateway sends besides. Its directives and empty messages are
--- understood from whoever sends them; where the URL asks for directives, the connection is open only after the second.
+-- understood from whoever sends them; where the URL asks for them, the connection is open only after the last of them.
 -- This file must not know sockets, clocks, policies, or where a redirect may lead.
 
 local common = require "khp.opening.common"
@@ -16,10 +16,10 @@ local push = common.push
 local GO_ON, MARK = dialect.GO_ON, dialect.MARK
 
 -- States of its own; before them, those of the inner machine are the states.
-local DIRECTED, OPEN, CLOSED = "directed", "open", "closed"
+local COMPLETED, OPEN, CLOSED = "completed", "open", "closed"
 
 ---@class khp.kaazing.Client: khp.extended.Client
----@field state "ready"|"waiting"|"judging"|"challenged"|"directed"|"open"|"closed" directed: a directive is due
+---@field state "ready"|"waiting"|"judging"|"challenged"|"completed"|"open"|"closed" completed: something is still due
 ---@field machine khp.extended.Client
 local methods = {}
 
@@ -37,12 +37,19 @@ end
 ---@return khp.kaazing.Client
 function client.new(given)
   local machine = extended.new(given)
+  local query, due, what = match(given.target, "%?(.*)$"), false, nil
+  if dialect.has_directives(query) then
+    due, what = GO_ON, "the second directive"
+  elseif dialect.has_ends(query) then
+    due, what = "", "the response's end"
+  end
   return setmetatable({
     machine = machine,
-    directives = dialect.has_directives(match(given.target, "%?(.*)$")),
+    due = due, -- the message after the response that completes with which the connection is open, if any
+    what = what,
     expires = machine:deadline(),
     own = false, -- the state, once it is none of the inner machine's
-    result = false, -- of the handshake, until the second directive
+    result = false, -- of the handshake, until what is due has come
     closed_with = false, -- code and reason, when the WebSocket is closed
     held = false, -- messages and their kinds that came while a response was being judged
     held_size = 0,
@@ -59,8 +66,8 @@ local function relay(self)
   local machine = self.machine
   local name, a, b, c = machine:poll()
   while name do
-    if name == "open" and self.directives then
-      self.own, self.result = DIRECTED, a
+    if name == "open" and self.due then
+      self.own, self.result = COMPLETED, a
     else
       push(self, name, a, b, c)
     end
@@ -124,20 +131,20 @@ function methods:message(bytes, kind)
     return
   elseif state == "judging" then
     hold(self, bytes, kind)
+  elseif state == COMPLETED and bytes == self.due then
+    self.own = OPEN
+    push(self, "open", self.result)
   elseif bytes == "" then -- the end of a response, which has ended by itself
     return
   elseif machine.assembly then -- it goes on with a response, whatever it looks like
     machine:message(bytes, kind)
     relay(self)
   elseif bytes == GO_ON then
-    if state == DIRECTED then
-      self.own = OPEN
-      push(self, "open", self.result)
-    end
+    return
   elseif sub(bytes, 1, #MARK + 1) == MARK .. "R" then
     lead(self, sub(bytes, #MARK + 2))
-  elseif state == DIRECTED then -- KHP E2
-    fail(self, "a message where the second directive is due", "EPROTOCOL", true)
+  elseif state == COMPLETED then -- KHP E2
+    fail(self, "a message where " .. self.what .. " is due", "EPROTOCOL", true)
   else
     machine:message(bytes, kind)
     relay(self)
@@ -181,7 +188,7 @@ function methods:deadline()
   if not own then
     return self.machine:deadline()
   end
-  return own == DIRECTED and self.expires or nil
+  return own == COMPLETED and self.expires or nil
 end
 
 --- Tells the time; also before a message is fed, so that the wait after a 202 is counted from then.
@@ -190,8 +197,8 @@ function methods:tick(now)
   if not self.own then
     self.machine:tick(now)
     relay(self)
-  elseif self.own == DIRECTED and self.expires and now >= self.expires then
-    fail(self, "no second directive in time", "ETIMEOUT", false)
+  elseif self.own == COMPLETED and self.expires and now >= self.expires then
+    fail(self, self.what .. " did not come in time", "ETIMEOUT", false)
   end
 end
 
@@ -204,8 +211,8 @@ function methods:finish(code, text)
     return
   end
   self.closed_with = { code, text }
-  if self.own == DIRECTED then
-    fail(self, "the server closed before its second directive", "ECLOSED", false)
+  if self.own == COMPLETED then
+    fail(self, "the server closed before " .. self.what, "ECLOSED", false)
   else
     self.machine:finish(code, text)
     relay(self)
