@@ -241,3 +241,38 @@ describe("a test of a client's policy", function()
     fails("challenge = function() error 'oops' end", GET .. ASKED .. "C binary\n* any\n", "oops.*EPOLICY.*traceback")
   end)
 end)
+
+describe("a test with Kaazing's peers", function()
+  local GO_ON = "S binary\n+ \\xEF\\x83\\xBFN\n"
+
+  it("shows a server's policy what such a client sends, and the client what it needs", function()
+    local http = "C http\n| GET /echo?.kl=Y HTTP/1.1\n| Host: example.com\n| Upgrade: websocket\n"
+      .. "| Connection: Upgrade\n| Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n| Sec-WebSocket-Version: 13\n"
+      .. "| Sec-WebSocket-Protocol: x-kaazing-handshake\n|\n"
+    local agreed = "S http\n| HTTP/1.1 101 Web Socket Protocol Handshake\n* the usual\n"
+    local asked = GO_ON .. "C text\n| GET /echo HTTP/1.1\n| WebSocket-Protocol: \n|\n"
+    local completed = "S binary\n| HTTP/1.1 101 Web Socket Protocol Handshake\n* the usual\nS binary\n"
+    passes("opening = nil", http .. agreed .. asked .. completed .. GO_ON .. "S opens\n")
+    fails("opening = nil", http .. agreed .. asked .. completed .. "S opens\n", "open expected, got a message")
+    passes("extended = function() return challenge 'Token' end", http .. asked
+      .. "S binary\n| HTTP/1.1 401 Unauthorized\n| WWW-Authenticate: Application Token\n* the usual\nS binary\n")
+    local leads = "S binary\n+ \\xEF\\x83\\xBFRws://example.org/?.kl=Y\nS close 1000\n"
+    passes("extended = function() return redirect 'ws://example.org/' end", http .. asked .. completed .. leads)
+    passes("opening = function() return redirect 'ws://example.org/' end", http .. agreed .. leads)
+    passes("extended = function(request) assert(request.query == '.kl=Y') end",
+      GO_ON .. "C binary\n| GET /echo?.kl=Y HTTP/1.1\n|\n" .. completed .. GO_ON .. "S opens\n")
+  end)
+
+  it("shows a client's policy what a gateway sends", function()
+    local asked = GO_ON .. "C binary\n| GET /echo?.kl=Y HTTP/1.1\n|\n"
+    local completed = "S binary\n| HTTP/1.1 101 Web Socket Protocol Handshake\n| Upgrade: websocket\n|\nS binary\n"
+    local policy = "redirect = function(location) return location ~= 'ws://example.org/no?.kl=Y' end"
+    passes(policy, asked .. completed .. GO_ON .. "C opens\n")
+    fails(policy, asked .. completed .. "C opens\n", "open expected, got nothing")
+    local leads = completed .. "S binary\n+ \\xEF\\x83\\xBFRws://example.org/%s?.kl=Y\n"
+    passes(policy, asked .. leads:format "yes" .. "C redirects ws://example.org/yes?.kl=Y\nC close 1000\n")
+    passes(policy, asked .. leads:format "no" .. "C fails EREDIRECT permanent\nC close 1000\n")
+    passes(policy, asked .. completed .. "S binary\n+ \\xEF\\x83\\xBFR\nC fails EHANDSHAKE temporary\n"
+      .. "C close 1011 the balancer knows no server that could take the connection\n")
+  end)
+end)
