@@ -346,7 +346,8 @@ static void with_takeover_nothing_comes_after_a_failure(void **state) {
     (void)state;
     struct codec codec = codec_new(&takeover);
     inflates_to(&codec, &one_block, "Hello");
-    assert_int_equal(inflate_some(&codec, stored.bytes, stored.n, 4), KHP_WS_DEFLATE_TOO_BIG);
+    /* Too big with the end of a block: a new one could follow. */
+    assert_int_equal(inflate_some(&codec, stored.bytes, stored.n - 1, 4), KHP_WS_DEFLATE_TOO_BIG);
     assert_int_equal(inflate_some(&codec, one_block.bytes, one_block.n, 5), KHP_WS_DEFLATE_CORRUPT);
     codec_free(&codec);
 }

@@ -3,6 +3,7 @@
 
 local codec = require("khp.core").deflate
 local deflate = require "khp.extension.permessage_deflate"
+local extension = require "khp.extension"
 local http = require "khp.http"
 
 local HELLO = "\xf2\x48\xcd\xc9\xc9\x07\x00"
@@ -247,6 +248,15 @@ describe("permessage-deflate", function()
     one:closed(1000, "")
     assert.same({ 0, 0 }, { deflater:memory(), inflater:memory() })
     assert.is_true(other.deflater:memory() > 0)
+  end)
+
+  it("is one definition for all connections where a policy alone names it", function()
+    for _, list in ipairs { extension.none, extension.list({}, "khp.listen", 1) } do
+      local function agreed()
+        return list:agreed(assert(http.extensions "permessage-deflate"), {})[1].definition
+      end
+      assert.equal(agreed(), agreed())
+    end
   end)
 
   it("checks its options", function()

@@ -54,6 +54,7 @@ end
 
 ---@class khp.Extensions  the option `extensions`, checked
 ---@field [integer] { name: string, texts: string[], definition: khp.Extension? }
+---@field package stock table<string, khp.Extension> those of khp's own that a policy has named
 local List = {}
 List.__index = List
 
@@ -125,7 +126,7 @@ end
 ---@param level integer whose line to blame, as error() counts from the function that calls list
 ---@return khp.Extensions
 function extension.list(given, what, level)
-  local list = {}
+  local list = { stock = {} }
   for i = 1, #given do
     local one, message = read(given[i], level + 1)
     if not one then
@@ -209,7 +210,10 @@ local function definition_of(self, name)
       return one.definition
     end
   end
-  return stock_definition(name)
+  if not self.stock[name] then -- one for all connections, which may share what it holds
+    self.stock[name] = stock_definition(name)
+  end
+  return self.stock[name]
 end
 
 ---@class khp.Agreed
@@ -319,6 +323,6 @@ end
 
 --- No extensions but khp's own, where a policy names one.
 ---@package
-extension.none = setmetatable({}, List)
+extension.none = setmetatable({ stock = {} }, List)
 
 return extension
