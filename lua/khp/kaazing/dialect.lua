@@ -35,21 +35,27 @@ function dialect.has_ends(query)
   return query ~= nil and (has(query, ".kl=Y") or has(query, ".kv=10.05"))
 end
 
--- The query of a URL, and what the opening's has besides: so `.kl=Y` is carried along.
+-- The query of a URL, and what the opening's has besides. `.kl=Y` stands last: a URL that ended in "N" would be the
+-- other directive to the JavaScript client.
 local function merge(own, more)
-  local parts, names = { own ~= "" and own or nil }, {}
+  local parts, names = {}, { [".kl"] = true }
   for item in gmatch(own or "", "[^&]+") do
-    names[match(item, "^[^=]*")] = true
+    local name = match(item, "^[^=]*")
+    if name ~= ".kl" then
+      parts[#parts + 1], names[name] = item, true
+    end
   end
   for item in gmatch(more, "[^&]+") do
     if not names[match(item, "^[^=]*")] then
       parts[#parts + 1] = item
     end
   end
+  parts[#parts + 1] = ".kl=Y"
   return concat(parts, "&")
 end
 
---- Where a directive leads: an absolute WebSocket URL, whose query has what the opening's query has.
+--- Where a directive leads: an absolute WebSocket URL, whose query has what the opening's query has, and asks for
+--- directives again.
 ---@param location string as for Location; a relative one is resolved against the opening's URL
 ---@param request table the opening
 ---@param secure boolean is it under TLS?
