@@ -130,6 +130,7 @@ build = {
     ["khp.cli.completion"] = "lua/khp/cli/completion.lua",
     ["khp.cli.frame"] = "lua/khp/cli/frame.lua",
     ["khp.cli.limits"] = "lua/khp/cli/limits.lua",
+    ["khp.cli.script"] = "lua/khp/cli/script.lua",
     ["khp.cli.serve"] = "lua/khp/cli/serve.lua",
     ["khp.client"] = "lua/khp/client.lua",
     ["khp.connection"] = "lua/khp/connection.lua",

@@ -53,7 +53,7 @@ describe("khp", function()
       ["check"] = "khp: check: missing argument 'FILE'\nusage: khp check FILE…\nkhp check %-%-help tells more",
       ["check --colour x"] = "khp: check: unknown option '%-%-colour'\nusage",
       ["limits x"] = "khp: limits: too many arguments\nusage: khp limits\n",
-      ["serve --prot 1"] = "khp: serve: unknown option '%-%-prot'\nDid you mean '%-%-port'%?\n",
+      ["serve --hots 1"] = "khp: serve: unknown option '%-%-hots'\nDid you mean '%-%-host'%?\n",
       ["completion tcsh"] = "khp: completion: argument 'SHELL' must be one of 'bash', 'zsh', 'fish'\n",
     } do
       local output, errors, status = khp(arguments)

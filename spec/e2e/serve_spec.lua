@@ -1,111 +1,156 @@
 -- khp serve as a process of its own: where it listens, what signals do to it, how it ends.
 
-local core = require "khp.core"
 local khp = require "khp"
 local net = require "spec.support.net"
+local served = require "spec.support.served"
 
 describe("khp serve", function()
-  local lua = os.getenv "LUA" or "lua5.4"
+  local path, echoes, write = nil, served.echoes, served.write
 
-  local function write(path, text)
-    local file = assert(io.open(path, "w"))
-    file:write(text)
-    file:close()
-  end
+  before_each(function()
+    path = os.tmpname()
+  end)
 
-  -- Starts it with these arguments: its URL, a function that sends it a signal, and one that waits for its end and
-  -- gives what it wrote to stderr and its exit status.
-  local function start(arguments)
-    local log = os.tmpname()
-    local pipe = assert(io.popen(("echo $$; exec %s bin/khp serve --port 0 %s 2>%s"):format(lua, arguments, log)))
-    local pid = pipe:read "*l"
-    local url = pipe:read "*l"
-    local function send(signal)
-      assert(os.execute(("kill -%s %s"):format(signal, pid)))
-    end
-    local function finish()
-      net.await(function() -- it waits for us, too
-        return core.loop.alive() == 0
-      end)
-      local _, how, status = pipe:close()
-      local file = assert(io.open(log))
-      local text = file:read "*a"
-      file:close()
-      os.remove(log)
-      return text, how, status
-    end
-    return url, send, finish
-  end
+  after_each(function()
+    served.stop()
+    os.remove(path)
+  end)
 
-  local function enters(url)
-    local conn, _, _, detail = khp.connect(url)
-    if not conn then
-      return false, detail.status
-    end
-    conn:send "echo"
-    assert.equal("echo", (conn:receive(5)))
-    conn:close()
-    return true
-  end
+  it("is an echo without a policy, and says where it listens", function()
+    local server = served.anywhere()
+    assert.matches("^ws://127%.0%.0%.1:%d+/$", server.url)
+    assert.is_true((echoes(server.url)))
+    server:signal "TERM"
+    local log, status = server:finish()
+    assert.equal(0, status)
+    assert.matches("^khp: info: 127%.0%.0%.1:%d+: GET / %(KHP%): opened with KHP, in %d+%.%d+ ms\n", log)
+    assert.matches("khp: info: SIGTERM: ending; %d connections have 5 seconds\n$", log)
+  end)
 
-  it("answers, loads its policy again on SIGHUP if it is good, and ends in order on SIGTERM", function()
-    local path = os.tmpname()
+  it("loads its policy again on SIGHUP if it is good, and ends in order on SIGTERM", function()
     write(path, "return { extended = function() return reject(403) end }")
-    local url, send, finish = start(path)
-    assert.same({ false, 403 }, { enters(url) })
+    local server = served.anywhere(path)
+    assert.same({ false, 403 }, { echoes(server.url) })
     write(path, "return { extended = function() return accept {} end }")
-    send "HUP"
-    net.await(function()
-      return (enters(url))
-    end, "the new policy")
-    write(path, "return {")
-    send "HUP"
-    local conn = assert(khp.connect(url))
-    send "TERM"
+    server:signal "HUP"
+    server:await("loaded again: " .. path)
+    assert.is_true((echoes(server.url)))
+    write(path, "return { extnded = 1 }")
+    server:signal "HUP"
+    server:await "nothing has changed: .*did you mean 'extended'"
+    local conn = assert(khp.connect(server.url))
+    server:signal "TERM"
     assert.is_nil((conn:receive(5)))
     assert.equal(1001, conn.closed.code)
-    local log, how, status = finish()
-    assert.same({ "exit", 0 }, { how, status })
-    assert.truthy(log:match "the policy was loaded again")
-    os.remove(path)
+    local log, status = server:finish()
+    assert.equal(0, status)
+    assert.matches("SIGTERM: ending; 1 connections have 5 seconds", log)
   end)
 
-  it("keeps the old policy where the new one is wrong, and says why", function()
-    local path = os.tmpname()
-    write(path, "return {}")
-    local url, send, finish = start(path)
-    write(path, "return { extnded = 1 }")
-    send "HUP"
-    assert.is_true(enters(url))
-    khp.sleep(0.1) -- signals to one process may overtake each other
-    send "INT"
-    local log = finish()
-    assert.truthy(log:match "the old policy stays: .*did you mean 'extended'", log)
-    os.remove(path)
+  it("says that there is nothing to load again where there is nothing", function()
+    local server = served.anywhere()
+    server:signal "HUP"
+    server:await "there is nothing to load again"
+    server:signal "INT"
+    assert.equal(0, select(2, server:finish()))
   end)
 
-  it("is an echo without a policy", function()
-    local url, send, finish = start ""
-    assert.is_true(enters(url))
-    send "TERM"
-    local _, how, status = finish()
-    assert.same({ "exit", 0 }, { how, status })
+  -- A peer that never answers a close.
+  local function mute(server)
+    local peer = net.peer(tonumber(server.url:match ":(%d+)/"))
+    peer:upgrade()
+    return peer
+  end
+
+  it("cuts off who does not end in time", function()
+    local server = served.anywhere "--drain 0.2"
+    local peer = mute(server)
+    server:signal "INT"
+    peer:await_end()
+    local log, status = server:finish()
+    assert.equal(0, status)
+    assert.matches("SIGINT: ending; 1 connections have 0.2 seconds.*warn: 1 connections were cut off", log)
   end)
 
-  it("says what is wrong with its arguments, or with the world", function()
-    local function fails(arguments, status, pattern)
-      local pipe = assert(io.popen(("%s bin/khp serve %s 2>&1"):format(lua, arguments)))
-      local text = pipe:read "*a"
-      local _, _, code = pipe:close()
-      assert.equal(status, code, text)
-      assert.truthy(text:match(pattern), text)
-    end
-    fails("--port x", 2, "number from 0 to 65535, not 'x'")
-    fails("--prot 1", 2, "unknown option '%-%-prot'\nDid you mean '%-%-port'")
-    fails("--level loud", 2, "'error', 'warn', 'info'")
-    fails("--port", 2, "requires an argument")
-    fails("a b", 2, "too many arguments")
-    fails("--port 0 /no/such.lua", 1, "No such file")
-    fails("--port 0 --host 203.0.113.1", 1, "203.0.113.1")
+  it("ends at once on a second signal", function()
+    local server = served.anywhere "--drain 1000"
+    local peer = mute(server)
+    server:signal "TERM"
+    server:await "SIGTERM: ending"
+    server:signal "INT"
+    peer:await_end()
+    local log, status = server:finish()
+    assert.equal(0, status)
+    assert.matches("SIGINT again: ending at once", log)
+  end)
+
+  describe("with a script", function()
+    it("runs its on_open, and the new one after SIGHUP", function()
+      write(path, "return function(conn) conn:send 'one' conn:receive() end")
+      local server = served.anywhere("--script " .. path)
+      local function greeting()
+        local conn = assert(khp.connect(server.url))
+        local text = conn:receive(5)
+        conn:close()
+        return text
+      end
+      assert.equal("one", greeting())
+      write(path, "return function(conn) conn:send 'two' conn:receive() end")
+      server:signal "HUP"
+      server:await("loaded again: " .. path)
+      assert.equal("two", greeting())
+      write(path, "return function(conn)\n  conn:send(\nend")
+      server:signal "HUP"
+      server:await "nothing has changed: .*:3: unexpected symbol near 'end'"
+      assert.equal("two", greeting())
+      write(path, "return { on_message = print }")
+      server:signal "HUP"
+      server:await "nothing has changed: .*: on_open is missing: that takes a restart"
+      server:signal "TERM"
+      assert.equal(0, select(2, server:finish()))
+    end)
+
+    it("takes its options, under those of the command line", function()
+      write(path, [[
+        return {
+          port = 1, protocols = { "a" }, limits = { message = 5 },
+          on_message = function(conn, text) conn:send(conn.protocol .. text) end,
+        }]])
+      local server = served.anywhere("--protocol b --protocol c --script " .. path)
+      local conn = assert(khp.connect(server.url, { protocols = { "a", "c", "b" } }))
+      conn:send "12345"
+      assert.equal("c12345", (conn:receive(5)))
+      conn:send "123456"
+      assert.is_nil((conn:receive(5)))
+      assert.equal(1009, conn.closed.code)
+      server:signal "TERM"
+      assert.equal(0, select(2, server:finish()))
+    end)
+
+    it("logs what goes wrong in it with its line", function()
+      write(path, "return function(conn)\n  error 'no good'\nend")
+      local server = served.anywhere("--script " .. path)
+      local conn = assert(khp.connect(server.url))
+      assert.is_nil((conn:receive(5)))
+      assert.equal(1011, conn.closed.code)
+      server:signal "TERM"
+      local log = server:finish()
+      assert.truthy(log:find("error: on_open: " .. path .. ":2: no good", 1, true), log)
+    end)
+
+    it("may require what lies beside it", function()
+      local folder = os.tmpname()
+      os.remove(folder)
+      assert(os.execute("mkdir " .. folder))
+      write(folder .. "/words.lua", "return 'from beside'")
+      write(folder .. "/app.lua", "local words = require 'words'\nreturn function(conn) conn:send(words) end")
+      local server = served.anywhere("--script " .. folder .. "/app.lua")
+      local conn = assert(khp.connect(server.url))
+      assert.equal("from beside", (conn:receive(5)))
+      conn:close()
+      server:signal "TERM"
+      server:finish()
+      os.execute("rm -r " .. folder)
+    end)
   end)
 end)

@@ -1,74 +1,244 @@
--- khp serve [POLICY]: an echo server under a policy, reloaded on SIGHUP and drained on SIGINT and SIGTERM. This file
--- must not know what a policy is.
+-- khp serve [POLICY]: a server from the command line: an echo, or a script's; reloaded on SIGHUP and drained on SIGINT
+-- and SIGTERM. This file must not know what a policy is, nor how files or metrics are shown.
 
 local cli = require "khp.cli"
 local core = require "khp.core"
+local decision = require "khp.policy.decision"
 local frame = require "khp.cli.frame"
+local http = require "khp.http"
 local khp = require "khp"
+local script = require "khp.cli.script"
 
 local serve = {
-  summary = "serves an echo, under a policy or none",
+  summary = "serves an echo or a script, under a policy or none",
   usage = "[OPTION …] [POLICY]",
   description = [[
-Answers each message with itself, under the policy if there is one. Says on standard output where it listens.
-SIGHUP loads the policy again: it is checked and its own tests are run, and if anything is wrong the old one
-stays. SIGINT and SIGTERM end in order: no new connections, 1001 to the open ones, at most 5 seconds.]],
+Answers each message with itself, or as a script says, under the policy if there is one. Says on standard output
+where it listens, and on standard error what happens: a line for each handshake.
+
+SIGHUP loads the policy, the script's callbacks and the certificates again: they are checked, the policy's own
+tests are run, and if anything is wrong all stays as it was. SIGINT and SIGTERM end in order: no new connections,
+1001 to the open ones, and some time to answer; a second one ends at once.]],
   examples = [[
 khp serve
 khp serve --port 9000 members.lua
-kill -HUP %1                 members.lua was changed]],
+kill -HUP %1                 members.lua was changed
+khp serve --script app.lua --root public --metrics
+khp serve --tls cert.pem key.pem --host 0.0.0.0 --port 443 --log json]],
 }
+
+local HOST, PORT = "127.0.0.1", 8000
+
+local function token(text)
+  if not http.is_token(text) then
+    return nil, "--protocol wants a name without spaces and commas, not '" .. text .. "'"
+  end
+  return text
+end
 
 ---@param command table
 function serve.describe(command)
   command:argument "POLICY":target "policy":args "?":description "A file with the functions that decide."
-  command:option("--host", "The address to listen on.", "127.0.0.1"):argname "ADDRESS"
-  command:option("--port", "0 picks a free one.", "8000"):argname "PORT"
+  command:option("--script", "A file that returns on_open(conn), or a table of khp.listen's options, to serve other "
+    .. "than an echo."):argname "APP.lua"
+  command:option("--host", "The address to listen on (default: " .. HOST .. ")."):argname "ADDRESS"
+  command:option("--port", "0 picks a free one (default: " .. PORT .. ")."):argname "PORT"
     :convert(frame.number("--port", 0, 65535, true))
+  command:option("--unix", "Listen on a unix socket instead."):argname "PATH"
+  command:option("--tls", "TLS with this certificate (and its chain) and its key, in PEM files."):args(2)
+    :argname { "CERT", "KEY" }
+  command:option("--client-ca", "Only clients with a certificate of this authority."):argname "FILE"
+  command:option("--protocol", "Agree to this subprotocol; for several, say it again, the preferred one first.")
+    :count "*":argname "NAME":target "protocols":convert(token)
+  command:option("--root", "Show the files of this folder to ordinary requests."):argname "DIR"
+  command:flag("--metrics", "Show numbers for Prometheus and the like at /metrics.")
+  command:option("--drain", "The time that connections have to end when the server does.", "5"):argname "SECONDS"
+    :convert(frame.number("--drain", 0))
+  command:option("--log", "The form of the log.", "text"):choices { "text", "json" }:argname "FORM"
   command:option("--level", "What the log tells.", "info"):choices { "error", "warn", "info", "debug", "off" }
     :argname "LEVEL"
 end
 
-local function watch(server)
+local function echo(conn, message, kind)
+  conn:send(message, kind)
+end
+
+-- A place that tells the server's numbers, before all others.
+local function with_metrics(options, server_of)
+  local function opening(request)
+    if request.upgrade then
+      return decision.reject(404)
+    elseif request.method ~= "GET" and request.method ~= "HEAD" then
+      return decision.reject(405, { headers = { Allow = "GET, HEAD" } })
+    end
+    local text, kind = server_of():metrics()
+    return decision.reject(200, { headers = { ["Content-Type"] = kind }, body = text })
+  end
+  local routes = { { path = "/metrics", policy = { opening = opening }, origins = false, root = false } }
+  for _, route in ipairs(options.routes or { {} }) do
+    routes[#routes + 1] = route
+  end
+  options.routes = routes
+end
+
+-- What khp.listen is told: what the script says, and what the command line says instead.
+local function gather(given, app, server_of)
+  local options = {}
+  for name, value in pairs(app and app.options or { on_message = echo }) do
+    options[name] = value
+  end
+  options.policy = given.policy or options.policy
+  options.root = given.root or options.root
+  options.protocols = given.protocols[1] and given.protocols or options.protocols
+  if given.tls then
+    options.tls = {
+      cert = given.tls[1], key = given.tls[2], ca = given.client_ca, verify = given.client_ca and "required" or nil,
+    }
+  end
+  if given.unix then
+    options.host, options.port, options.path, options.fd = nil, nil, given.unix, nil
+  elseif given.host or given.port or not options.path and not options.fd then
+    options.path, options.fd = nil, nil
+    options.host, options.port = given.host or options.host or HOST, given.port or options.port or PORT
+  end
+  if given.metrics then
+    with_metrics(options, server_of)
+  end
+  return options
+end
+
+-- What to try, by what went wrong.
+local HINTS = {
+  { "Address already in use", "Something listens there already: choose another --port, or 0 for any that is free." },
+  { "Permission denied", "Ports below 1024 and foreign folders need privileges: choose another --port or path." },
+  { "Cannot assign requested address", "This machine has no such address: --host 127.0.0.1, or 0.0.0.0 for all." },
+  { "^root: ", "--root wants a folder that is there and may be read." },
+}
+
+local function hint(message, code, given)
+  if code == "ETLS" then
+    return "--tls CERT KEY wants two PEM files that belong together; a pair to try with: openssl req -x509 -nodes\n"
+      .. "-newkey rsa:2048 -subj /CN=localhost -keyout key.pem -out cert.pem"
+  elseif code == "EPOLICY" then
+    return "khp check " .. (given.policy or "POLICY") .. " loads it and runs its own tests."
+  end
+  for _, one in ipairs(HINTS) do
+    if message:find(one[1]) then
+      return one[2]
+    end
+  end
+  return nil
+end
+
+local function fail(message, ...)
+  return cli.fail("serve: " .. message, ...)
+end
+
+-- What can be loaded again, in words.
+local function reloadable(options, app)
+  local list = {}
+  if type(options.policy) == "string" then
+    list[#list + 1] = options.policy
+  end
+  for _, route in ipairs(options.routes or {}) do
+    if type(route.policy) == "string" then
+      list[#list + 1] = route.policy
+    end
+  end
+  list[#list + 1] = app and app.path
+  list[#list + 1] = options.tls and options.tls.cert
+  return table.concat(list, ", ")
+end
+
+local function reload(server, app, what)
+  local commit, ok, message
+  if app then
+    commit, message = app:again()
+  end
+  if commit or not app then
+    ok, message = server:reload()
+  end
+  if not ok then
+    khp.log.error("nothing has changed: %s", message)
+    return
+  elseif commit then
+    commit()
+  end
+  khp.log.info(what ~= "" and "loaded again: " .. what or "there is nothing to load again")
+end
+
+local function drain(server, signal, seconds)
+  khp.log.info("SIG%s: ending; %d connections have %g seconds", signal, server:stats().connections, seconds)
+  server:close(seconds)
+  local left = server:stats().connections
+  if left > 0 then
+    khp.log.warn("%d connections were cut off", left)
+  end
+  khp.stop()
+end
+
+local function watch(server, given, app, what)
+  local ending = false
   core.signal("HUP", function()
-    khp.spawn(function()
-      local ok, message = server:reload()
-      if ok then
-        khp.log.info "the policy was loaded again"
-      else
-        khp.log.error("the old policy stays: %s", message)
-      end
-    end)
+    if not ending then
+      khp.spawn(reload, server, app, what)
+    end
   end)
   for _, name in ipairs { "INT", "TERM" } do
     core.signal(name, function()
-      khp.spawn(function()
-        khp.log.info("SIG%s: ending", name)
-        server:close(5)
-        khp.stop()
-      end)
+      if ending then
+        khp.log.warn("SIG%s again: ending at once", name)
+        return khp.stop()
+      end
+      ending = true
+      khp.spawn(drain, server, name, given.drain)
     end)
   end
+end
+
+-- Where it listens.
+local function urls(server, options)
+  local host, port = server:address()
+  local s = options.tls and "s" or ""
+  if not port then
+    return ("ws%s+unix://%s:/\n"):format(s, host)
+  end
+  host = host:find(":", 1, true) and "[" .. host .. "]" or host
+  local text = ("ws%s://%s:%d/\n"):format(s, host, port)
+  if options.root then
+    text = text .. ("http%s://%s:%d/\n"):format(s, host, port)
+  end
+  return text
 end
 
 ---@param given table
 ---@return integer status
 function serve.run(given)
-  khp.log.level = given.level
-  local server, message = khp.listen {
-    host = given.host,
-    port = given.port,
-    policy = given.policy,
-    on_message = function(conn, text, kind)
-      conn:send(text, kind)
-    end,
-  }
-  if not server then
-    return cli.fail("serve: " .. message)
+  khp.log.level, khp.log.format = given.level, given.log
+  if given.unix and (given.host or given.port) then
+    return cli.misuse("serve: --unix is instead of --host and --port, not with them")
+  elseif given.client_ca and not given.tls then
+    return cli.misuse("serve: --client-ca needs --tls CERT KEY: without TLS there are no certificates")
   end
-  watch(server)
-  local host, port = server:address()
-  cli.write(("ws://%s:%d/\n"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port))
+  local app, server, ok, message, code
+  if given.script then
+    app, message = script.load(given.script)
+    if not app then
+      return fail(message, "--script wants a Lua file that returns on_open(conn), or a table of khp.listen's options.")
+    end
+  end
+  local options = gather(given, app, function()
+    return server
+  end)
+  ok, server, message, code = pcall(khp.listen, options)
+  if not ok then -- a mistake in the script's table
+    message = tostring(server):gsub("^[^\n]-:%d+: ", ""):gsub("^khp%.listen: ", "")
+    return fail((given.script and given.script .. ": " or "") .. message)
+  elseif not server then
+    return fail(message, hint(message, code, given))
+  end
+  watch(server, given, app, reloadable(options, app))
+  cli.write(urls(server, options))
   cli.flush()
   khp.run()
   return cli.OK
