@@ -375,6 +375,25 @@ describe("extensions", function()
     assert.equal(1007, (peer:closed()))
   end)
 
+  it("that refuse what another one has changed end the connection, which could not go on", function()
+    local refused
+    serve {
+      extensions = {
+        letter("x-a", "a"),
+        { name = "x-b", start = function()
+          return { send = function() return nil, "not today" end }
+        end },
+      },
+      on_message = function(conn, message)
+        refused = { conn:send(message) }
+      end,
+    }
+    local peer = plain_client "x-a, x-b"
+    peer:text "hia"
+    assert.equal(1011, (peer:closed()))
+    assert.same({ nil, "not today", "EEXTENSION", {} }, refused)
+  end)
+
   it("that throw end their own connection", function()
     serve {
       extensions = {

@@ -58,12 +58,16 @@ end
 
 -- From a link, which is asked first, to the wire.
 local function transmit(self, link, message, kind, bits)
+  local original = message
   while link do
     local session = link.session
     local send = session.send
     if send then
       local out, as, marked = guard(self, send, session, message, kind)
       if not out then
+        if as and message ~= original then -- one above counts on it that what it made is sent
+          conn.close(self.conn, 1011, "internal error")
+        end
         if as then
           return nil, as, "EEXTENSION", {}
         end
