@@ -8,8 +8,8 @@ local annotations = dofile "scripts/annotations.lua"
 local MODULES = {
   "khp.extension.idle_timeout", "khp.extension.ping_pong", "khp.extension.permessage_deflate",
   "khp.policy.decision", "khp.auth", "khp.auth.basic", "khp.auth.bearer", "khp.auth.digest", "khp.auth.digest_server",
-  "khp.auth.htpasswd", "khp.auth.nonces", "khp.auth.users", "khp.status", "khp.redirect", "khp.opening.client",
-  "khp.opening.server", "khp.extended.client", "khp.extended.server",
+  "khp.auth.htpasswd", "khp.auth.nonces", "khp.auth.users", "khp.status", "khp.redirect", "khp.static", "khp.metrics",
+  "khp.opening.client", "khp.opening.server", "khp.extended.client", "khp.extended.server",
 }
 
 -- Reading ------------------------------------------------------------------------------------------------------------
