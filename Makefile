@@ -154,7 +154,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: spec spec-c spec-c-programs spec-all conformance check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
-	coverage rock rockspec reference pictures
+	coverage peers rock rockspec reference pictures
 
 BUSTED = $(LUA) scripts/busted.lua
 
@@ -197,7 +197,8 @@ BUSTED_ARGS ?=
 BACKENDS ?= uv poll
 LIMIT ?= 300
 LUA_SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
-E2E_SPECS := $(filter spec/e2e/%,$(LUA_SPECS))
+# These are run with each backend.
+E2E_SPECS := $(filter spec/e2e/% spec/peers/%,$(LUA_SPECS))
 # What became of each test, for the table of conformance.
 RESULTS := $(BUILD)/results
 SUITES = --limit $(LIMIT) --log $(RESULTS) \
@@ -212,10 +213,24 @@ SUITES = --limit $(LIMIT) --log $(RESULTS) \
 
 POLICIES := $(sort $(wildcard examples/policies/*.lua))
 
+# Other people's clients and servers that come from npm, in the versions of the lock file. Where they cannot be had, the
+# specs say so. Sub-makes with another BUILD take the same.
+export KHP_PEERS ?= $(abspath $(BUILD))/peers
+PEERS := spec/peers/package.json spec/peers/package-lock.json
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --prefer-offline --fetch-retries=1
+
+peers: $(KHP_PEERS)/installed ## gets from npm what spec/peers talks to
+$(KHP_PEERS)/installed: $(PEERS)
+	@mkdir -p $(@D)
+	@cp $(PEERS) $(@D)
+	$(call say,NPM,$(@D))
+	$(Q)cd $(@D) && if $(NPM_CI) >npm.log 2>&1; then touch $@; else echo "npm brings nothing: $(@D)/npm.log" >&2; fi
+
 MUST_BUILD = $(SUBMAKE) -j$(JOBS) build spec-c-programs $(1) || { echo; echo "0 passed, 1 failed"; exit 1; }
 
 check: ## installs what is missing, builds, runs every test; the last line is the sum
 	@scripts/dependencies test
+	@$(SUBMAKE) peers
 	@$(call MUST_BUILD,WERROR=-Werror)
 	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES) \
 		--tap conformance '$(LUA) scripts/conformance.lua --tap $(RESULTS)' \
@@ -236,6 +251,7 @@ conformance: $(RESULTS) ## prints the requirements and the tests that prove them
 # All the specs and nothing else, under whatever RUN_C, RUN_LUA and BUSTED_ARGS say.
 # KHP_SPEC_TOOL names the tool to specs that measure time or memory: asan, valgrind, gc.
 spec-all:
+	@$(SUBMAKE) peers
 	@$(call MUST_BUILD)
 	@$(WITH_ENV) $(LUA) scripts/tally.lua $(SUITES)
 
