@@ -145,6 +145,55 @@ for _, kind in ipairs { "text", "binary" } do
   end)
 end
 
+-- Kaazing's extensions, as a script sees them: text messages that begin with four control bytes.
+local CONTROL, PING, PONG = "\1\1\1\2", "\1\1\1\2\9\0", "\1\1\1\2\10\0"
+local ASKED = "x-kaazing-idle-timeout, x-kaazing-ping-pong"
+
+case("sees extended pings and pongs that keep a connection alive [E6 E14]", "client", nil, function(w)
+  local url, server = w:serve { extensions = { "x-kaazing-idle-timeout; timeout=1000", "x-kaazing-ping-pong" } }
+  local theirs = w.puppet:connect(url, { protocols = { KHP } }):opened()
+  theirs:send("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " .. ASKED .. "\r\n\r\n")
+  local response = assert(khp.http.parse_response((theirs:receive())))
+  assert.equal("x-kaazing-idle-timeout; timeout=1000, x-kaazing-ping-pong; 01010102",
+    response.headers["Sec-WebSocket-Extensions"])
+  local ours = server:connections()[1]
+  theirs:send(PING)
+  assert.same({ PONG, "text" }, { theirs:receive() })
+  assert.same({ PONG, "text" }, { theirs:receive() }) -- nobody asked for it
+  theirs:send(CONTROL)
+  theirs:send(CONTROL .. "a text like any other")
+  assert.equal(CONTROL .. "a text like any other", (ours:receive(net.PATIENCE)))
+  theirs:send(CONTROL .. "nonsense")
+  repeat
+    local event = w.puppet:event(theirs.id)
+    if event[1] == "closed" then
+      assert.equal("1002", event[3])
+    end
+  until event[1] == "closed"
+end)
+
+case("is a gateway with idle timeout and extended pings [E5 E14]", "server", nil, function(w)
+  local url, accept = w.puppet:listen { protocols = { KHP } }
+  local ours, problem
+  khp.spawn(function()
+    ours, problem = w:connect(url, { extensions = { "x-kaazing-idle-timeout", "x-kaazing-ping-pong" } })
+  end)
+  local theirs = accept()
+  local request = assert(khp.http.parse_request((theirs:receive())))
+  assert.equal(ASKED, request.headers["Sec-WebSocket-Extensions"])
+  theirs:send("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Extensions: "
+    .. "x-kaazing-idle-timeout; timeout=400, x-kaazing-ping-pong; 01010102\r\n\r\n", "binary")
+  theirs:send(PING)
+  assert.same({ PONG, "text" }, { theirs:receive() })
+  net.await(function()
+    return ours or problem
+  end)
+  assert.is_nil(problem)
+  assert.is_nil((ours:receive(net.PATIENCE))) -- from now on it is silent
+  assert.same({ 1001, "local" }, { ours.closed.code, ours.closed.by })
+  assert.equal(1001, (theirs:closed()))
+end)
+
 describe("handshakes:", function()
   peers.try(_ENV, cases)
 end)

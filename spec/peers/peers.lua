@@ -12,8 +12,9 @@ local peers = {}
 ---@field kind "node"|"ws"|"python"|"chromium"
 ---@field name string
 ---@field roles string[]
----@field can table<string, true>  `enters`: makes the extended handshake by examples/browser/khp.mjs; `pieces`: sends
----  fragments at will; `splits`: they may end inside a character; `pings`; `tears`: ends TCP; `tls`
+---@field can table<string, true>  `enters`: makes the extended handshake by examples/browser/khp.mjs; `compresses`: and
+---  does not only inflate; `pieces`: sends fragments at will; `splits`: they may end inside a character; `pings`;
+---  `tears`: ends TCP; `tls`
 ---@field without table<string, string>? what of that it cannot do here, and why
 
 ---@type peers.Peer[]
@@ -21,14 +22,15 @@ peers.list = {
   { kind = "node", name = "Node.js", roles = { "client" }, can = { enters = true, tls = true } },
   {
     kind = "ws", name = "ws on Node.js", roles = { "client", "server" },
-    can = { pieces = true, splits = true, pings = true, tears = true, tls = true },
+    can = { compresses = true, pieces = true, splits = true, pings = true, tears = true, tls = true },
   },
   {
     kind = "python", name = "websockets on Python", roles = { "client", "server" },
-    can = { pieces = true, pings = true, tears = true, tls = true },
+    can = { compresses = true, pieces = true, pings = true, tears = true, tls = true },
   },
   {
-    kind = "chromium", name = "Chromium", roles = { "client" }, can = { enters = true, tls = true },
+    kind = "chromium", name = "Chromium", roles = { "client" },
+    can = { compresses = true, enters = true, tls = true },
     without = { tls = puppet.distrust() },
   },
 }
