@@ -145,6 +145,22 @@ for _, kind in ipairs { "text", "binary" } do
   end)
 end
 
+case("is found out when it agrees to what it does not know", "server", nil, function(w)
+  local url, accept = w.puppet:listen { protocols = { KHP } }
+  local failure
+  khp.spawn(function()
+    failure = { w:connect(url) }
+  end)
+  local theirs = accept()
+  theirs:send(theirs:receive()) -- an echo
+  net.await(function()
+    return failure
+  end)
+  assert.is_nil(failure[1])
+  assert.equal("EPROTOCOL", failure[3])
+  assert.equal(1011, (theirs:closed()))
+end)
+
 -- Kaazing's extensions, as a script sees them: text messages that begin with four control bytes.
 local CONTROL, PING, PONG = "\1\1\1\2", "\1\1\1\2\9\0", "\1\1\1\2\10\0"
 local ASKED = "x-kaazing-idle-timeout, x-kaazing-ping-pong"
