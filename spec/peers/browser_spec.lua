@@ -44,7 +44,7 @@ local VISIT = [[
   door.elements.password.value = "open sesame";
   door.requestSubmit();
   await until("open, protocol");
-  const shown = [door.hidden, talk.hidden].join();
+  const shown = [door, talk].map((form) => frame.contentWindow.getComputedStyle(form).display).join();
   talk.requestSubmit();
   await until("received");
   return [...log.children].map((line) => line.textContent).join("|") + "|" + shown;
@@ -74,6 +74,6 @@ describe("examples/browser", function()
     end
     local asked = 'asked for Basic realm="members"'
     assert.same({ asked, asked, "refused: 401 Unauthorized" }, { unpack(lines, 1, 3) })
-    assert.same({ asked, "open, protocol echo", "received: Hello, Kaazing!", "true,false" }, { unpack(lines, 4) })
+    assert.same({ asked, "open, protocol echo", "received: Hello, Kaazing!", "none,flex" }, { unpack(lines, 4) })
   end)
 end)
