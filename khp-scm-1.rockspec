@@ -198,6 +198,7 @@ build = {
     ["khp.transcript.player"] = "lua/khp/transcript/player.lua",
     ["khp.transcript.reader"] = "lua/khp/transcript/reader.lua",
     ["khp.uri"] = "lua/khp/uri.lua",
+    ["khp.welcome"] = "lua/khp/welcome.lua",
   },
   install = {
     bin = {
