@@ -76,10 +76,10 @@ local function complain(state, message)
   log.error("%s: %s: %s", name, state.step, log.lines(message))
 end
 
--- Puts what was negotiated to work.
+-- Puts what was negotiated to work. false: it cannot be, and that is the end.
 local function extend(self, state, negotiated)
   if not negotiated[1] then
-    return
+    return true
   end
   state.claims = state.claims or {}
   local agreed, message = (state.extensions or extension.none):agreed(negotiated, state.claims)
@@ -88,8 +88,11 @@ local function extend(self, state, negotiated)
   end
   if message then
     complain(state, message)
+    finish(self, state, message, "EEXTENSION")
+    state.machine = nil
     conn.close(self, 1011, "internal error")
   end
+  return not message
 end
 
 -- The application's turn: the connection is open.
@@ -100,11 +103,11 @@ local function open(self, state, protocol, extensions, khp)
     protocol = protocol, extensions = extensions, khp = khp, data = data, captures = state.captures,
   }
   state.machine = nil
+  owner.account:open(self, state, machine, protocol, khp)
+  connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
   if state.pipe then
     state.pipe:open()
   end
-  owner.account:open(self, state, machine, protocol, khp)
-  connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
   if place.on_open then
     task.spawn(serve, self, place)
   end
@@ -241,7 +244,9 @@ function carry_out.opening.open(self, state, result)
     state.head = sub(state.head, 1, #state.head - #rest)
   end
   conn.upgrade(self, "server")
-  extend(self, state, result.extensions)
+  if not extend(self, state, result.extensions) then
+    return
+  end
   if protocol == KHP then
     begin_extended(self, state, result)
   else
@@ -265,8 +270,9 @@ function carry_out.extended.close(self, state, code, reason)
 end
 
 function carry_out.extended.open(self, state, result)
-  extend(self, state, result.extensions)
-  open(self, state, result.protocol, connection.extensions(state.negotiated, result.extensions), true)
+  if extend(self, state, result.extensions) then
+    open(self, state, result.protocol, connection.extensions(state.negotiated, result.extensions), true)
+  end
 end
 
 -- Goes on until the machine wants nothing more or gives way to another.

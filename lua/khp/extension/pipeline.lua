@@ -73,7 +73,7 @@ local function transmit(self, link, message, kind, bits)
         end
         return true
       end
-      message, kind = out, as
+      message, kind = out, as or kind
       if marked and link.bit > 0 then
         bits = bits + link.bit
       end
@@ -125,7 +125,7 @@ local function take(self, link, message, kind, bits)
         end
         return swallow(self)
       end
-      message, kind = got, as
+      message, kind = got, as or kind
     elseif has(bits, link.bit) then
       return conn.close(self.conn, 1002, "a reserved bit that means nothing here")
     end
@@ -221,6 +221,9 @@ function Link:ping(payload)
   return conn.send_ping(self.pipe.conn, payload or "")
 end
 
+-- A timer that runs is held by the loop; one that was cancelled, by nobody.
+local CANCELLED_GO = { __mode = "k" }
+
 --- Calls f once, after so many seconds, unless the connection ends before.
 ---@param seconds number
 ---@param f fun()
@@ -235,7 +238,7 @@ function Link:after(seconds, f)
     timer:cancel()
     return timer
   end
-  self.timers = self.timers or {}
+  self.timers = self.timers or setmetatable({}, CANCELLED_GO)
   self.timers[timer] = true
   return timer
 end
@@ -294,6 +297,7 @@ end
 ---@return khp.Pipeline? pipe
 ---@return string? message an extension cannot work with what was agreed
 function pipeline.attach(self, pipe, role, agreed)
+  local problem
   pipe = pipe or new(self)
   for i = #agreed, 1, -1 do
     local one = agreed[i]
@@ -310,11 +314,8 @@ function pipeline.attach(self, pipe, role, agreed)
       timers = nil,
       over = false,
     }, Link)
-    local session, message = one.definition.start(link, one.parameters)
-    if not session then
-      return nil, message or one.definition.name .. " could not start"
-    end
-    link.session = session
+    local session, message = guard(pipe, one.definition.start, link, one.parameters)
+    link.session = session or {} -- what it has begun ends with the connection, even so
     if pipe.top then
       pipe.top.above = link
     else
@@ -322,9 +323,13 @@ function pipeline.attach(self, pipe, role, agreed)
     end
     pipe.top = link
     pipe.bits = pipe.bits + link.bit
+    if not session then
+      problem = message or one.definition.name .. " could not start"
+      break
+    end
   end
   conn.pipe(self, pipe, pipe.bits)
-  return pipe
+  return not problem and pipe or nil, problem
 end
 
 return pipeline
