@@ -237,6 +237,30 @@ describe("permessage-deflate", function()
     end
   end)
 
+  it("may be offered in alternatives, of which the answer has to be to one (RFC 7692 5.1)", function()
+    local small = "permessage-deflate; server_max_window_bits=10"
+    for _, given in ipairs {
+      { small .. ", permessage-deflate" }, { small, "permessage-deflate" },
+      { deflate { server_max_window_bits = 10 }, "permessage-deflate" },
+    } do
+      for answer, expected in pairs {
+        ["permessage-deflate"] = "hello", [small] = "hello", ["permessage-deflate; client_max_window_bits=9"] = false,
+      } do
+        local offered
+        local other = hand.server(function(peer)
+          offered = peer:agree("Sec-WebSocket-Extensions: " .. answer .. "\r\n", false).headers
+          peer:write(net.frame(TEXT, "\xca\x48\xcd\xc9\xc9\x07\x00", { unmasked = true }))
+        end)
+        local conn, _, code = khp.connect(other.url, { khp = false, extensions = given })
+        assert.same({ expected and "hello" or nil, not expected and "EEXTENSION" or nil },
+          { conn and conn:receive(5) or nil, code })
+        assert.matches("^" .. small:gsub("%p", "%%%0") .. ".*, permessage%-deflate$",
+          offered["sec-websocket-extensions"])
+        other:close()
+      end
+    end
+  end)
+
   it("is the client's, too: compressed messages of a server, bombs among them", function()
     local bomb = codec.deflater({ level = 9 }):message(("\0"):rep(5000000))
     local gateway = hand.server(function(peer)

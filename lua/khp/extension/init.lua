@@ -58,18 +58,22 @@ end
 local List = {}
 List.__index = List
 
--- "name; parameter=value", or several of one name, which are alternatives.
+-- "name; parameter=value", or several, each of which is one by itself.
 local function read_text(text)
   local parsed, message = http.extensions(text)
   if not parsed or not parsed[1] then
     return nil, ("'%s': %s"):format(text, message or "an empty one")
   end
-  local texts, name = {}, parsed[1].name
+  local list = {}
   for i, one in ipairs(parsed) do
-    texts[i] = http.format_extensions { one }
-    name = one.name == name and name or false
+    local definition
+    definition, message = stock_definition(one.name, one.parameters)
+    if message then
+      return nil, ("'%s': %s"):format(text, message)
+    end
+    list[i] = { name = one.name, texts = { http.format_extensions { one } }, definition = definition }
   end
-  return { name = name, texts = texts, parsed = parsed }
+  return list
 end
 
 local function texts_of(definition)
@@ -98,25 +102,17 @@ local function read_definition(given, level)
       return nil, ("%s: its offer names '%s'"):format(given.name, one.name)
     end
   end
-  return { name = given.name, texts = texts, definition = given }
+  return { { name = given.name, texts = texts, definition = given } }
 end
 
 local function read(given, level)
   if type(given) == "table" then
-    local one, message = read_definition(given, level + 1) -- no tail call: the levels count
-    return one, message
+    local list, message = read_definition(given, level + 1) -- no tail call: the levels count
+    return list, message
   elseif type(given) ~= "string" then
     return nil, "a string or a table expected, not " .. type(given)
   end
-  local one, message = read_text(given)
-  if not one or not one.name then
-    return one, message
-  end
-  one.definition, message = stock_definition(one.name, one.parsed[1].parameters)
-  if message then
-    return nil, ("'%s': %s"):format(given, message)
-  end
-  return one
+  return read_text(given)
 end
 
 --- Checks the option. Mistakes are thrown at the caller's line.
@@ -128,11 +124,13 @@ end
 function extension.list(given, what, level)
   local list = { stock = {} }
   for i = 1, #given do
-    local one, message = read(given[i], level + 1)
-    if not one then
+    local some, message = read(given[i], level + 1)
+    if not some then
       error(("%s: option 'extensions': %s"):format(what, message), level + 1)
     end
-    list[i] = one
+    for _, one in ipairs(some) do
+      list[#list + 1] = one
+    end
   end
   return setmetatable(list, List)
 end
@@ -204,20 +202,26 @@ local function claim(claims, definition, parameters)
   return nil
 end
 
-local function definition_of(self, name)
+-- Several of one name are alternatives.
+local function definitions_of(self, name)
+  local found = {}
   for _, one in ipairs(self) do
-    if one.name == name and one.definition then
-      return one.definition
+    if one.name == name then
+      found[#found + 1] = one.definition
     end
   end
-  if not self.stock[name] then -- one for all connections, which may share what it holds
-    self.stock[name] = stock_definition(name)
+  if not found[1] then
+    if not self.stock[name] then -- one for all connections, which may share what it holds
+      self.stock[name] = stock_definition(name)
+    end
+    found[1] = self.stock[name]
   end
-  return self.stock[name]
+  return found
 end
 
 ---@class khp.Agreed
 ---@field definition khp.Extension
+---@field alternatives khp.Extension[] likewise: the first that can start with these parameters is the one
 ---@field parameters table
 
 --- Those of the negotiated extensions that do something here.
@@ -228,13 +232,14 @@ end
 function List:agreed(negotiated, claims)
   local agreed = {}
   for _, one in ipairs(negotiated) do
-    local definition = definition_of(self, one.name)
+    local alternatives = definitions_of(self, one.name)
+    local definition = alternatives[1]
     if definition then
       local problem = claim(claims, definition, one.parameters)
       if problem then
         return nil, problem
       end
-      agreed[#agreed + 1] = { definition = definition, parameters = one.parameters }
+      agreed[#agreed + 1] = { definition = definition, alternatives = alternatives, parameters = one.parameters }
     end
   end
   return agreed

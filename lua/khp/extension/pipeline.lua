@@ -7,7 +7,7 @@ local log = require "khp.log"
 local lawful = require "khp.extended.reason"
 
 local conn = core.conn
-local floor, setmetatable, xpcall = math.floor, setmetatable, xpcall
+local floor, ipairs, pairs, setmetatable, xpcall = math.floor, ipairs, pairs, setmetatable, xpcall
 
 local pipeline = {}
 
@@ -283,6 +283,18 @@ end
 
 local BITS = { [0] = 0, 4, 2, 1 } -- RSV1 is the highest of the three (RFC 6455 5.2)
 
+-- Of alternatives, the first that can.
+local function start(pipe, link, one)
+  local session, message
+  for _, definition in ipairs(one.alternatives) do
+    session, message = guard(pipe, definition.start, link, one.parameters)
+    if session then
+      return session
+    end
+  end
+  return nil, message or link.name .. " could not start"
+end
+
 ---@param self userdata the connection
 ---@return khp.Pipeline
 local function new(self)
@@ -293,7 +305,7 @@ end
 ---@param self userdata the connection
 ---@param pipe khp.Pipeline? of the opening
 ---@param role "server"|"client"
----@param agreed { definition: khp.Extension, parameters: table }[] in the order of the header
+---@param agreed khp.Agreed[] in the order of the header
 ---@return khp.Pipeline? pipe
 ---@return string? message an extension cannot work with what was agreed
 function pipeline.attach(self, pipe, role, agreed)
@@ -314,7 +326,7 @@ function pipeline.attach(self, pipe, role, agreed)
       timers = nil,
       over = false,
     }, Link)
-    local session, message = guard(pipe, one.definition.start, link, one.parameters)
+    local session, message = start(pipe, link, one)
     link.session = session or {} -- what it has begun ends with the connection, even so
     if pipe.top then
       pipe.top.above = link
@@ -324,7 +336,7 @@ function pipeline.attach(self, pipe, role, agreed)
     pipe.top = link
     pipe.bits = pipe.bits + link.bit
     if not session then
-      problem = message or one.definition.name .. " could not start"
+      problem = message
       break
     end
   end
