@@ -5,7 +5,7 @@ local khp = require "khp"
 local net = require "spec.support.net"
 
 describe("a large file", function()
-  local SIZE = 100 * 1024 * 1024
+  local SIZE = (os.getenv "KHP_SPEC_TOOL" and 12 or 100) * 1024 * 1024 -- more than the system takes for a peer
   local root, server, port, level, sink, lines
 
   local function serve(options)
@@ -151,7 +151,7 @@ describe("a large file", function()
     net.await(function()
       return server:stats().connections == 0
     end, "the end of patience")
-    assert.matches("127.0.0.1:%d+: a body of 104857600 bytes was not taken to its end: the peer does not read",
+    assert.matches("127.0.0.1:%d+: a body of " .. SIZE .. " bytes was not taken to its end: the peer does not read",
       table.concat(lines, "\n"))
     assert.equal(0, open_files())
     core.conn.abort(reader.conn)
