@@ -168,11 +168,11 @@ local function reload(server, app, what)
 end
 
 local function drain(server, signal, seconds)
-  khp.log.info("SIG%s: ending; %d connections have %g seconds", signal, server:stats().connections, seconds)
+  khp.log.info("SIG%s: ending; connections: %d, at most %g s for them", signal, server:stats().connections, seconds)
   server:close(seconds)
   local left = server:stats().connections
   if left > 0 then
-    khp.log.warn("%d connections were cut off", left)
+    khp.log.warn("connections that were cut off: %d", left)
   end
   khp.stop()
 end
