@@ -20,6 +20,11 @@ static bool has_room(struct khp_conn *conn, uint64_t n) {
     return false;
 }
 
+/* Do frames go out? Not after an abort, though the loop has not told of it yet. */
+static bool takes_frames(const struct khp_conn *conn) {
+    return conn->state == KHP_CONN_OPEN && !conn->reader.done;
+}
+
 /* What a frame has added to the queue. */
 static void count(struct khp_conn *conn, enum khp_ws_opcode kind, size_t n) {
     conn->sent += n;
@@ -46,7 +51,7 @@ enum khp_conn_send khp_conn_pour(struct khp_conn *conn, const void *bytes, size_
 }
 
 enum khp_conn_send khp_conn_room(struct khp_conn *conn, size_t n) {
-    if (conn->state != KHP_CONN_OPEN)
+    if (!takes_frames(conn))
         return KHP_CONN_CLOSED;
     if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
         return KHP_CONN_TOO_BIG;
@@ -65,7 +70,7 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
 
 enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind, uint8_t rsv,
                                   const uint8_t *bytes, size_t n) {
-    if (conn->state != KHP_CONN_OPEN)
+    if (!takes_frames(conn))
         return KHP_CONN_CLOSED;
     struct khp_ws_header header = {.length = n,
                                    .opcode = (uint8_t)kind,

@@ -415,7 +415,7 @@ static const char *state_name(const struct lkhp_conn *self) {
     case KHP_CONN_RAW:
         return "opening";
     case KHP_CONN_OPEN:
-        return "open";
+        return self->conn.reader.done ? "closing" : "open"; /* done: aborted */
     case KHP_CONN_CLOSING:
         return "closing";
     case KHP_CONN_DRAINING:

@@ -132,6 +132,31 @@ describe("an extension", function()
     assert.matches("thrown at the start.*traceback", table.concat(lines, "\n"))
   end)
 
+  it("that aborts the connection has the last word: nothing goes in or out any more", function()
+    local sent, got, ended = nil, 0, nil
+    serve {
+      extensions = { { name = "x-a", start = function(link)
+        return {
+          receive = function(_, message, kind)
+            if message == "abort" then
+              link:abort()
+              sent = { link:send("more", "text") }
+            end
+            return message, kind
+          end,
+        }
+      end } },
+      on_message = function() got = got + 1 end,
+      on_close = function(_, code) ended = code end,
+    }
+    local peer = plain_client "x-a"
+    peer:text "abort"
+    assert.equal("", peer:await_end())
+    net.await(function() return ended end, "the end")
+    assert.same({ nil, "closed", "ECLOSED" }, { sent[1], sent[2], sent[3] })
+    assert.same({ 0, 1006 }, { got, ended })
+  end)
+
   it("leaves nothing behind of a timer that it cancels", function()
     local link
     serve { extensions = { { name = "x-a", start = function(given)
