@@ -63,6 +63,7 @@ build = {
         "csrc/lua/conn.c",
         "csrc/lua/conn_events.c",
         "csrc/lua/conn_pipe.c",
+        "csrc/lua/conn_send.c",
         "csrc/lua/crypto.c",
         "csrc/lua/deflate.c",
         "csrc/lua/descriptor.c",

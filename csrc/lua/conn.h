@@ -30,13 +30,16 @@ struct lkhp_conn {
 /* Its owner is a struct lkhp_conn. */
 extern const struct khp_conn_handler lkhp_conn_handler;
 
-extern const luaL_Reg lkhp_conn_pipe_functions[];
+extern const luaL_Reg lkhp_conn_send_functions[], lkhp_conn_pipe_functions[];
 
 /*
  * The connection at index 1; anything else throws. Told from other userdata by its size and its
  * handler: a short message would feel the price of luaL_checkudata's search by name.
  */
 struct lkhp_conn *lkhp_conn_check(lua_State *L);
+
+/* Pushes nil, "closed", "ECLOSED", fields.closed; 4. The connection is at index 1. */
+int lkhp_conn_closed(lua_State *L);
 
 /* Pushes what a send returns: true | nil, message, code, detail. The connection is at index 1. */
 int lkhp_conn_sent(lua_State *L, enum khp_conn_send result);
