@@ -53,7 +53,7 @@ local VISIT = [[
 describe("examples/browser", function()
   local found, missing = puppet.find "chromium"
   if not found then
-    pending(("lets a visitor in who knows the password, and tells others why not (%s)"):format(missing))
+    pending(("lets a visitor in who knows the password, and tells others why not [E8 E13] (%s)"):format(missing))
     return
   end
 
@@ -64,7 +64,7 @@ describe("examples/browser", function()
     server:close()
   end)
 
-  it("lets a visitor in who knows the password, and tells others why not [E10 E13]", function()
+  it("lets a visitor in who knows the password, and tells others why not [E8 E13]", function()
     local site
     server, site = load_example()
     chromium = puppet.start("chromium", nil, site)

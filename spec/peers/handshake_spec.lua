@@ -53,7 +53,7 @@ case("comes in with the right password [E3 E13 E20]", "client", "enters", functi
   assert.equal(3000, (theirs:closed()))
 end)
 
-case("is told why it may not come in [E10]", "client", "enters", function(w)
+case("is told why it may not come in [E8]", "client", "enters", function(w)
   local url = w:serve {
     policy = {
       extended = function(request, session)
@@ -65,7 +65,7 @@ case("is told why it may not come in [E10]", "client", "enters", function(w)
   assert.equal("403", (w.puppet:enter(url .. "closed", "joe", "öffne dich"):await "refused"))
 end)
 
-case("goes where it is sent [E12]", "client", "enters", function(w)
+case("goes where it is sent [E8]", "client", "enters", function(w)
   local url, server = w:serve { policy = { extended = members } }
   local door = w:serve {
     policy = {
@@ -78,7 +78,7 @@ case("goes where it is sent [E12]", "client", "enters", function(w)
   assert.equal("/inside", server:connections()[1].request.target)
 end)
 
-case("opens as usual where the server does not agree to more [O5]", "client", "enters", function(w)
+case("opens as usual where the server does not agree to more [O3]", "client", "enters", function(w)
   local url = w:serve {
     protocols = { "chat" },
     policy = {
@@ -165,7 +165,7 @@ end)
 local CONTROL, PING, PONG = "\1\1\1\2", "\1\1\1\2\9\0", "\1\1\1\2\10\0"
 local ASKED = "x-kaazing-idle-timeout, x-kaazing-ping-pong"
 
-case("sees extended pings and pongs that keep a connection alive [E6 E14]", "client", nil, function(w)
+case("sees extended pings and pongs that keep a connection alive [E14]", "client", nil, function(w)
   local url, server = w:serve { extensions = { "x-kaazing-idle-timeout; timeout=1000", "x-kaazing-ping-pong" } }
   local theirs = w.puppet:connect(url, { protocols = { KHP } }):opened()
   theirs:send("GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " .. ASKED .. "\r\n\r\n")

@@ -112,7 +112,7 @@ end
 ---@field needs string? what a peer must be able to do
 ---@field role "client"|"server"|nil only in this role
 
-local ROLES = { client = "as a client of our server", server = "as a server for our client" }
+local ROLES = { client = "with our server:", server = "with our client:" }
 
 -- Every test of one role of a peer. current() is the world; missing: why there is none.
 local function try(busted, peer, role, cases, missing, current)

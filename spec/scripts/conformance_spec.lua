@@ -106,6 +106,15 @@ describe("scripts/conformance.lua", function()
     assert.is_nil(conformance(lines):find "E13: ")
   end)
 
+  it("writes the same document where tests were skipped", function()
+    local lines = all_but(nil)
+    lines[#lines + 1] = "spec/b_spec.lua\tok\tanother client [O1]"
+    assert.is_true(select(2, conformance(lines, "--write")))
+    lines[#lines] = "spec/b_spec.lua\tskip\tanother client [O1] (no peer)"
+    assert.is_true(select(2, conformance(lines)))
+    assert.is_true(select(2, conformance(all_but(nil), "--write")))
+  end)
+
   it("fails where the document is stale, and writes it", function()
     local lines = all_but(nil)
     lines[#lines + 1] = "spec/b_spec.lua\tok\tanother client [O1]"

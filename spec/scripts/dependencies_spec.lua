@@ -4,7 +4,8 @@
 describe("scripts/dependencies", function()
   local folder
 
-  local PROGRAMS = "sh env sed grep cat ls ln cc gcc make pkg-config openssl busted luarocks " .. (os.getenv "LUA" or "lua5.4")
+  local PROGRAMS = "sh env sed grep cat ls ln cc gcc make pkg-config openssl busted luarocks "
+    .. (os.getenv "LUA" or "lua5.4")
 
   local function write(path, text)
     local file = assert(io.open(path, "w"))
