@@ -139,6 +139,7 @@ build = {
     ["khp.crypto"] = "lua/khp/crypto.lua",
     ["khp.delivery"] = "lua/khp/delivery.lua",
     ["khp.errors"] = "lua/khp/errors.lua",
+    ["khp.exchange"] = "lua/khp/exchange.lua",
     ["khp.extended.assembly"] = "lua/khp/extended/assembly.lua",
     ["khp.extended.client"] = "lua/khp/extended/client.lua",
     ["khp.extended.reason"] = "lua/khp/extended/reason.lua",

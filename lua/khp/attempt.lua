@@ -4,8 +4,7 @@
 
 local connection = require "khp.connection"
 local core = require "khp.core"
-local http = require "khp.http"
-local kaazing = require "khp.kaazing.client"
+local exchange = require "khp.exchange"
 local opening = require "khp.opening.client"
 local pipeline = require "khp.extension.pipeline"
 local proxy = require "khp.opening.proxy"
@@ -121,8 +120,11 @@ function attempt.new(call, target, headers, settings, server_name)
   return self
 end
 
--- The next event's name and values; "deadline" when its time is up.
-local function next_event(self, deadline)
+--- Waits for the next event: its name and values; "deadline" when its time is up.
+---@param deadline number?
+---@return string name
+---@return any ...
+function methods:next_event(deadline)
   while not self[1] do
     local left = deadline and deadline - self.wires.now()
     if left and left <= 0 then
@@ -133,14 +135,19 @@ local function next_event(self, deadline)
   return unpack(table.remove(self, 1), 1, 7)
 end
 
-local function trace(self, direction, stage, bytes)
+--- Shows bytes to the user's `trace`, if there is one.
+---@param direction "send"|"receive"
+---@param stage "proxy"|"opening"|"extended"
+---@param bytes string
+function methods:trace(direction, stage, bytes)
   if self.call.options.trace then
     self.call.options.trace(direction, stage, bytes)
   end
 end
 
--- The four returns of a function that failed.
-local function hook_failed(self)
+--- The four returns for a function of the policy that failed.
+---@return nil, string message, string code, table detail
+function methods:hook_failed()
   return nil, unpack(self.call.hooks.failure, 1, 3)
 end
 
@@ -148,7 +155,7 @@ end
 
 -- Waits for the stream to be open. In a proxy's stead nothing may speak before TLS does.
 local function reach(self)
-  local name, _, reason, _, _, net = next_event(self, self.due)
+  local name, _, reason, _, _, net = self:next_event(self.due)
   if name == "open" then
     return true
   elseif name == "closed" then
@@ -165,7 +172,7 @@ local function drive(self, machine, stage)
   while true do
     local what, a, b, c = machine:poll()
     if what == "send" then
-      trace(self, "send", stage, a)
+      self:trace("send", stage, a)
       self.head = a
       self.wires.write(self.conn, a)
     elseif what == "failed" and why then
@@ -173,9 +180,9 @@ local function drive(self, machine, stage)
     elseif what then
       return what, a, b, c
     else
-      local name, bytes, reason, _, by, code = next_event(self, machine:deadline())
+      local name, bytes, reason, _, by, code = self:next_event(machine:deadline())
       if name == "bytes" then
-        trace(self, "receive", stage, bytes)
+        self:trace("receive", stage, bytes)
         machine:feed(bytes)
       elseif name == "closed" then
         if by ~= "peer" then -- a reset, TLS: more than that the stream is over
@@ -242,7 +249,7 @@ local function refused(self, response)
   local wanted
   action, wanted = self.call.hooks:response(response, action, after_refusal)
   if not action then
-    return hook_failed(self)
+    return self:hook_failed()
   end
   self.wanted = wanted and action or nil
   return nil, reader.describe("server", response), "EHANDSHAKE", {
@@ -306,165 +313,6 @@ local function extend(self, negotiated, response)
   return false, message, "EEXTENSION", { status = response.status, headers = response.headers, permanent = true }
 end
 
--- The extended handshake --------------------------------------------------------------------------------------------
-
--- What to do with each thing that the machine says. `completed` or `failure` is how it ended.
-local on = {}
-
-function on.send(self, _, bytes, kind)
-  trace(self, "send", "extended", bytes)
-  self.wires.send_handshake(self.conn, bytes, kind)
-end
-
-function on.response(self, machine, response, action)
-  local wanted
-  action, wanted = self.call.hooks:response(response, action)
-  if not action then
-    self.failure = self.call.hooks.failure
-    return
-  end
-  self.wanted = wanted and action or nil
-  machine:act(action)
-end
-
-local function copy(list)
-  local result = {}
-  for i = 1, #list do
-    result[i] = list[i]
-  end
-  return result
-end
-
--- What the policy adds to the next request.
-local function additions(self, count)
-  local target, asked = self.target, self.call.options
-  return self.call.hooks:request({
-    method = "GET",
-    target = target.target,
-    path = target.path,
-    query = target.query,
-    version = "1.1",
-    url = uri.format(target),
-    protocols = copy(asked.protocols),
-    extensions = copy(self.extensions),
-  }, count)
-end
-
--- KHP E13: the same request once more, with credentials.
-function on.challenge(self, machine, challenges, _, count)
-  local answer, message, code = self.call.secrets:authorize(challenges, self.target, count)
-  if not answer and code == "EAUTH" then
-    machine:give_up(message)
-    return
-  end
-  local given = answer and additions(self, count + 1)
-  if not given then
-    self.failure = self.call.hooks.failure
-    return
-  end
-  local ok, wrong = machine:authorize(answer, given)
-  if not ok then
-    self.call.hooks:fail("request", wrong)
-    self.failure = self.call.hooks.failure
-  end
-end
-
-function on.redirect(self, _, location, response)
-  self.failure = {
-    "redirected to " .. location, "EREDIRECT",
-    {
-      status = response.status,
-      headers = response.headers,
-      body = response.body,
-      location = location,
-      action = "redirect",
-    },
-  }
-end
-
-function on.open(self, _, result)
-  self.completed = result
-end
-
--- Came behind the response that opened: the application's.
-function on.message(self, _, message, kind)
-  self.early = (self.early or 0) + 1
-  table.insert(self, self.early, { "message", message, kind })
-end
-
-function on.failed(self, _, message, code, detail)
-  self.failure = { message, code, detail }
-end
-
-function on.close(self, _, code, reason)
-  self.wires.close(self.conn, code, reason)
-end
-
--- What was wrong with the server's frames, by the code of the close frame that told it so.
-local violations = { [1002] = "EPROTOCOL", [1007] = "EPROTOCOL", [1009] = "ELIMIT" }
-
-local function take_event(self, machine)
-  self.wires.next(self.conn)
-  local name, a, b, _, by = next_event(self, machine:deadline())
-  if name == "message" then
-    trace(self, "receive", "extended", a)
-    machine:tick(self.wires.now())
-    machine:message(a, b)
-  elseif name == "closed" and by == "local" and violations[a] then
-    self.failure = { b, violations[a], { code = a, reason = b, permanent = true } }
-  elseif name == "closed" then
-    machine:finish(a, b)
-  elseif name == "deadline" then
-    machine:tick(self.wires.now())
-  end
-end
-
-local function extended_handshake(self, opened)
-  local call, target = self.call, self.target
-  local due = self.wires.now() + call.limits.extended
-  function call.hooks.left()
-    return math.max(due - self.wires.now(), 0)
-  end
-  local extensions = call.extensions:for_extended(opened.extensions)
-  local machine = kaazing.new {
-    target = target.target,
-    protocols = call.options.protocols,
-    extensions = extensions,
-    accept = opened.accept,
-    kind = call.options.extended_kind,
-    limits = call.limits,
-    now = self.wires.now(),
-    timeout = call.limits.extended,
-  }
-  self.extensions = http.extensions(table.concat(extensions, ", "))
-  local given = additions(self, 1)
-  if not given then
-    return hook_failed(self)
-  end
-  while self[1] and not self.failure do -- KHP E2: what is here already came before the request, and answers nothing
-    take_event(self, machine)
-  end
-  if machine.state == "ready" and not self.failure then
-    local started, wrong = machine:start(given)
-    if not started then
-      call.hooks:fail("request", wrong)
-      return hook_failed(self)
-    end
-  end
-  while true do
-    local what, a, b, c = machine:poll()
-    if what then
-      on[what](self, machine, a, b, c)
-    elseif self.completed then
-      return self.completed
-    elseif self.failure then
-      return nil, unpack(self.failure, 1, 3)
-    else
-      take_event(self, machine)
-    end
-  end
-end
-
 -- All of it ---------------------------------------------------------------------------------------------------------
 
 -- The application's turn. What came with the end of the handshake are its first messages.
@@ -516,7 +364,7 @@ local function run(self)
   self.wires.stepwise(self.conn) -- what follows the response that completes is the application's as well
   feed(self, bytes)
   local completed
-  completed, message, code, detail = extended_handshake(self, opened)
+  completed, message, code, detail = exchange.run(self, opened)
   if not completed then
     return nil, message, code, detail
   end
