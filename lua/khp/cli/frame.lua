@@ -12,7 +12,7 @@ local unpack = table.unpack or unpack
 local frame = {}
 
 --- In the order in which --help lists them.
-frame.commands = { "serve", "check", "limits", "completion" }
+frame.commands = { "serve", "connect", "check", "limits", "completion" }
 
 local WIDTH, MARGIN = 80, 26
 

@@ -1,0 +1,227 @@
+-- khp connect URL: a client for people and for pipes. Here stand its options and what they mean for khp.connect; what
+-- is done with the connection stands in dialogue.lua.
+
+local cli = require "khp.cli"
+local core = require "khp.core"
+local dialogue = require "khp.cli.dialogue"
+local frame = require "khp.cli.frame"
+local limits = require "khp.limits"
+local terminal = require "khp.cli.terminal"
+local trace = require "khp.cli.trace"
+local uri = require "khp.uri"
+
+local connect = {
+  summary = "a WebSocket client: for people, for pipes, for programs",
+  usage = "[OPTION …] URL",
+  description = [[
+Sends each line of standard input as a message, and prints each message on a line of its own. On a terminal lines
+can be edited (keys as in most shells) while messages arrive above them; Ctrl-D and Ctrl-C close in order. Nothing
+is read from standard input before there is room to send it, and nothing from the server before standard output
+has taken what came: files of any size go through in little memory.
+
+After the end of standard input, or of what --send and --binary give, the connection stays open until nothing has
+come for --wait seconds. Exit status: 0 when the connection was closed in order, 1 when it was not, or when there
+was none.]],
+  examples = [[
+khp connect ws://127.0.0.1:8000/
+khp connect --send hello --wait 0.2 ws://127.0.0.1:8000/echo
+khp connect wss://example.org/feed < requests > answers
+khp connect --bytes ws://127.0.0.1:8000/ < image > copy
+khp connect --user joe --trace wss://example.org/chat
+khp connect --json --wait forever wss://example.org/feed | jq .text
+khp connect --reconnect --protocol chat wss://example.org/chat]],
+}
+
+-- Options ------------------------------------------------------------------------------------------------------------
+
+local function wait_seconds(text)
+  if text == "forever" then
+    return math.huge
+  end
+  local value, problem = frame.number("--wait", 0)(text)
+  return value, problem and problem:gsub("a number from 0 on", "a number of seconds, or 'forever'")
+end
+
+-- --send and --binary keep their order.
+local function appends(kind)
+  return function(result, _, value)
+    result.sends = result.sends or {}
+    table.insert(result.sends, { kind = kind, value = value })
+  end
+end
+
+local function describe_talk(command)
+  command:option("--send", "Send TEXT instead of standard input. May be repeated."):argname "TEXT":count "*"
+    :action(appends "text")
+  command:option("--binary", "Send what FILE holds as one binary message. May be repeated."):argname "FILE":count "*"
+    :action(appends "binary")
+  command:flag("--bytes", "Send standard input as binary messages, piece by piece, and write messages without " ..
+    "line ends.")
+  command:flag("--json", "Print one JSON object a line for each event: open, message, close, error.")
+  command:option("--wait", "How long to wait for more after the last was sent: until nothing has come for so many " ..
+    "seconds, or forever. Default: 1; 0 for who types.")
+    :argname "SECONDS":convert(wait_seconds)
+  command:option("--ping", "Measure the way there and back so often, on standard error.")
+    :argname "SECONDS":convert(frame.number("--ping", 0.001))
+end
+
+local function describe_handshake(command)
+  command:option("--protocol", "A subprotocol to ask for. May be repeated, the best first.")
+    :argname "NAME":count "*":target "protocols"
+  command:option("--extension", "An extension to ask for, with its parameters: 'permessage-deflate'. May be repeated.")
+    :argname "TEXT":count "*":target "extensions"
+  command:option("-H --header", "A header of the opening request: 'Name: value'. May be repeated.")
+    :argname "HEADER":count "*":target "headers"
+  command:option("--user", "Who to be where the server asks. The password is asked for, or stands in the " ..
+    "environment variable KHP_PASSWORD."):argname "NAME"
+  command:option("--policy", "A file with the functions of a client's policy."):argname "FILE"
+  command:flag("--trace", "Show both handshakes on standard error, with times. Passwords and tokens are left out.")
+end
+
+local function describe_way(command)
+  command:option("--ca", "Trust what these authorities signed, instead of the system's: a PEM file or a folder.")
+    :argname "FILE"
+  command:option("--cert", "A certificate of your own, PEM."):argname "FILE"
+  command:option("--key", "Its key, PEM. Default: in the same file."):argname "FILE"
+  command:flag("--insecure", "Accept any certificate: for a trial, never for more.")
+  command:option("--proxy", "Go through this HTTP proxy: http://[USER:PASSWORD@]HOST:PORT"):argname "URL"
+  command:option("--timeout", "How long connecting may take."):argname "SECONDS"
+    :convert(frame.number("--timeout", 0.001))
+  command:flag("--reconnect", "Come back when the connection is lost, after a while that grows.")
+end
+
+---@param command table
+function connect.describe(command)
+  command:argument "URL":target "url":description "ws:// wss:// or ws+unix:///path.sock:/resource"
+  describe_talk(command)
+  describe_handshake(command)
+  describe_way(command)
+end
+
+-- What they mean -----------------------------------------------------------------------------------------------------
+
+local PIECES = 1024 * 1024
+
+local TRY = "khp connect --help tells more."
+
+local function misuse(message, ...)
+  cli.finish(cli.misuse("connect: " .. message, ...))
+end
+
+local function find_target(url)
+  local target, message = uri.parse(url)
+  if target then
+    target = uri.websocket(target)
+    return { url = url, host = target.host, port = target.port, unix = target.unix, target = target.target }
+  end
+  local guess = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and "ws://" .. url
+  misuse(message, guess and uri.parse(guess) and "Did you mean " .. guess .. "?" or TRY)
+end
+
+local function read_file(path)
+  local file, message = io.open(path, "rb")
+  local text
+  if file then
+    text, message = file:read "*a"
+    file:close()
+  end
+  if not text then
+    misuse(("--binary %s"):format(message:sub(1, #path) == path and message or path .. ": " .. message))
+  end
+  return text
+end
+
+local function sends_of(given)
+  local sends = {}
+  for i, one in ipairs(given.sends or {}) do
+    sends[i] = one.kind == "text" and { kind = "text", message = one.value, what = "--send" } or
+      { kind = "binary", message = read_file(one.value), what = "--binary " .. one.value }
+  end
+  return sends
+end
+
+local function headers_of(given)
+  local headers, origin = {}, nil
+  for _, text in ipairs(given.headers) do
+    local name, value = text:match "^%s*([^:%s]+)%s*:%s*(.-)%s*$"
+    if not name then
+      misuse(("--header wants 'Name: value', not '%s'"):format(text), TRY)
+    elseif name:lower() == "origin" then
+      origin = value
+    else
+      local before = headers[name]
+      headers[name] = before and before .. ", " .. value or value
+    end
+  end
+  return headers, origin
+end
+
+local function credentials_of(given)
+  if not given.user then
+    return nil
+  end
+  local password, problem = os.getenv "KHP_PASSWORD", nil
+  if not password then
+    password, problem = terminal.ask(("Password of %s: "):format(given.user))
+  end
+  if not password then
+    misuse(("--user %s needs a password, and %s"):format(given.user, problem),
+      "Put it into the environment variable KHP_PASSWORD.")
+  end
+  return { username = given.user, password = password }
+end
+
+-- What may wait to be sent: little where it comes in pieces, as much as a message may have where it is lines, and where
+-- there are whole messages each of them has room.
+local function queue_of(given)
+  local size = given.bytes and PIECES or limits.defaults.queue
+  for _, one in ipairs(given.sends) do
+    size = math.max(size, #one.message + dialogue.FRAME)
+  end
+  return size
+end
+
+local function options_of(given)
+  local headers, origin = headers_of(given)
+  local has_tls = given.ca or given.cert or given.key or given.insecure
+  return {
+    protocols = given.protocols,
+    extensions = given.extensions,
+    headers = headers,
+    origin = origin,
+    policy = given.policy,
+    credentials = credentials_of(given),
+    proxy = given.proxy,
+    limits = { queue = queue_of(given) },
+    timeout = given.timeout,
+    tls = has_tls and { ca = given.ca, cert = given.cert, key = given.key, verify = not given.insecure } or nil,
+    trace = given.trace and trace.new {
+      clock = core.loop.clock, paint = terminal.painter(2),
+      write = function(text)
+        io.stderr:write(text)
+      end,
+    } or nil,
+  }
+end
+
+---@param given table
+---@return integer status
+function connect.run(given)
+  local target = find_target(given.url)
+  given.sends = sends_of(given)
+  given.wait = given.wait or terminal.at(0) and not given.sends[1] and 0 or 1
+  local options = options_of(given)
+  local ok, status = xpcall(dialogue.run, function(problem)
+    local what = type(problem) == "string" and problem:match "khp%.connect: ([^\n]*)" or
+      type(problem) == "string" and problem:match "khp%.keep: ([^\n]*)"
+    return what and { misuse = what } or problem
+  end, given, target, options)
+  if ok then
+    return status
+  elseif type(status) == "table" and status.misuse then
+    return cli.misuse("connect: " .. status.misuse:gsub("^option '(%w+)'", "--%1:"), TRY)
+  end
+  error(status, 0)
+end
+
+return connect

@@ -1,0 +1,71 @@
+-- What the command line knows of terminals: whether there is one, colours, and what of a peer's bytes may be shown
+-- there. This file must not know what is shown.
+
+local core = require "khp.core"
+
+local terminal = {}
+
+--- The terminal behind a descriptor (0: standard input, 1: standard output, 2: standard error), or nil.
+---@param fd integer
+---@return userdata? with raw() silent() restore() columns()
+function terminal.at(fd)
+  return core.descriptor.terminal(fd)
+end
+
+--- Is colour welcome there? Not without a terminal, nor where NO_COLOR is set (no-color.org).
+---@param fd integer
+---@return boolean
+function terminal.has_colour(fd)
+  return (os.getenv "NO_COLOR" or "") == "" and os.getenv "TERM" ~= "dumb" and terminal.at(fd) ~= nil
+end
+
+local codes = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", cyan = "36" }
+
+---@alias khp.cli.Paint fun(colour: "bold"|"dim"|"red"|"green"|"yellow"|"cyan", text: string): string
+
+--- The function that paints for this descriptor; it returns the text as it is where there is no colour.
+---@param fd integer
+---@return khp.cli.Paint
+function terminal.painter(fd)
+  local has_colour = terminal.has_colour(fd)
+  return function(colour, text)
+    return has_colour and ("\27[%sm%s\27[0m"):format(codes[colour], text) or text
+  end
+end
+
+--- A peer's text without anything that a terminal would obey. Lines and tabs stay.
+---@param text string
+---@return string
+function terminal.harmless(text)
+  text = text:gsub("[%z\1-\8\11-\31\127]", function(c)
+    return ("\\x%02X"):format(c:byte())
+  end)
+  return (text:gsub("\194[\128-\159]", function(c) -- U+0080 to U+009F: the same again
+    return ("\\x%02X"):format(c:byte(2))
+  end))
+end
+
+--- Asks on the terminal for something that is not to be seen there.
+---@param question string
+---@return string? answer
+---@return string? problem there is no terminal, or nothing was typed
+function terminal.ask(question)
+  local file = io.open("/dev/tty", "r+")
+  local at = file and (terminal.at(2) or terminal.at(0) or terminal.at(1))
+  if not at then
+    return nil, "there is no terminal to ask for it"
+  end
+  at:silent()
+  file:write(question)
+  file:flush()
+  file:seek "cur" -- what C wants between writing and reading
+  local answer = file:read "*l"
+  at:restore()
+  file:close()
+  if not answer then
+    return nil, "nothing was typed"
+  end
+  return answer
+end
+
+return terminal
