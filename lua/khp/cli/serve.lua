@@ -7,6 +7,7 @@ local decision = require "khp.policy.decision"
 local frame = require "khp.cli.frame"
 local http = require "khp.http"
 local khp = require "khp"
+local limits = require "khp.limits"
 local script = require "khp.cli.script"
 
 local serve = {
@@ -59,8 +60,19 @@ function serve.describe(command)
     :argname "LEVEL"
 end
 
-local function echo(conn, message, kind)
-  conn:send(message, kind)
+-- RFC 6455 5.2: what a frame needs beside the message, at most.
+local FRAME = 14
+
+-- Nothing more is read from who does not read the answers.
+local function echo(conn)
+  for message, kind in conn:each() do
+    if #message > limits.defaults.queue - FRAME then
+      return conn:close(1009, "larger than what can be sent")
+    end
+    while not conn:send(message, kind) and conn.state == "open" do
+      conn:drain()
+    end
+  end
 end
 
 -- A place that tells the server's numbers, before all others.
@@ -84,7 +96,7 @@ end
 -- What khp.listen is told: what the script says, and what the command line says instead.
 local function gather(given, app, server_of)
   local options = {}
-  for name, value in pairs(app and app.options or { on_message = echo }) do
+  for name, value in pairs(app and app.options or { on_open = echo }) do
     options[name] = value
   end
   options.policy = given.policy or options.policy
