@@ -67,7 +67,7 @@ local function opening_options(call, target, headers)
     khp = call.options.khp,
     limits = call.limits,
     now = call.wires.now(),
-    timeout = call.limits.opening,
+    timeout = call:left(call.limits.opening),
   }
 end
 
@@ -88,7 +88,7 @@ end
 ---@param server_name string?
 ---@return khp.Attempt
 function attempt.new(call, target, headers, settings, server_name)
-  local timeout = call.options.timeout or call.limits.opening
+  local timeout = call.due and call:left(math.huge) or call.limits.opening
   local wires = call.wires
   local self = setmetatable({
     call = call,

@@ -62,6 +62,7 @@ local declaration = options.declare("khp.connect", {
 ---@field urls string[] every URL tried, in order
 ---@field openings integer openings that were refused with 401
 ---@field authorization string? for the next opening
+---@field due number? when the option `timeout` is over
 local Call = {}
 Call.__index = Call
 
@@ -236,8 +237,16 @@ function Call:rule()
   return self.options.redirects or "always"
 end
 
+--- Seconds that a step may take: of so many what the option `timeout` leaves.
+---@param most number
+---@return number
+function Call:left(most)
+  return self.due and math.max(math.min(most, self.due - self.wires.now()), 0) or most
+end
+
 local function attempts(self)
   local target = self.first
+  self.due = self.options.timeout and self.wires.now() + self.options.timeout
   while true do
     local settings, server_name, code, detail
     if target.secure then
@@ -304,7 +313,8 @@ end
 ---@field extended_kind "binary"|"text"|nil how extended requests are sent; default "binary"
 ---@field require_khp boolean? a server that does not speak it is an error; default false
 ---@field tls khp.ClientTls? how wss URLs are verified; default: with the system's authorities
----@field timeout number? seconds until the stream is open: name, TCP, proxy and TLS; default limits.opening
+---@field timeout number? seconds for all of it: name, TCP, proxy, TLS, both handshakes and redirects; default: only the
+---  limits of each step
 ---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? hears each message, inside the
 ---  loop: it must not wait; receive() is not for such a connection
 ---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? the connection has ended; must not wait

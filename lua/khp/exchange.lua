@@ -128,7 +128,8 @@ end
 ---@return string? message, string? code, table? detail
 function exchange.run(self, opened)
   local call, target = self.call, self.target
-  local due = self.wires.now() + call.limits.extended
+  local patience = call:left(call.limits.extended)
+  local due = self.wires.now() + patience
   function call.hooks.left()
     return math.max(due - self.wires.now(), 0)
   end
@@ -141,7 +142,7 @@ function exchange.run(self, opened)
     kind = call.options.extended_kind,
     limits = call.limits,
     now = self.wires.now(),
-    timeout = call.limits.extended,
+    timeout = patience,
   }
   self.extensions = http.extensions(table.concat(extensions, ", "))
   local given = additions(self, 1)

@@ -1,5 +1,6 @@
 -- Both handshakes over real sockets, with policies on both sides.
 
+local hand = require "spec.support.hand"
 local khp = require "khp"
 local net = require "spec.support.net"
 
@@ -279,6 +280,33 @@ describe("connecting", function()
     fails("wss://127.0.0.1:" .. port .. "/", nil, "ETLS", "TLS")
     fails(url, { timeout = 0 }, "ETIMEOUT", "too long")
     server:close()
+  end)
+
+  it("takes no longer in all than `timeout`, whichever step it is that takes it", function()
+    local clock = require("khp.core").loop.clock
+    local function silent(peer)
+      peer:await_end()
+    end
+    local function after_opening(peer)
+      peer:agree()
+      peer:extended()
+      peer:closed()
+    end
+    local function in_circles(peer, n)
+      peer:http()
+      khp.sleep(0.1)
+      peer:write(("HTTP/1.1 302 Found\r\nLocation: /%d\r\nContent-Length: 0\r\n\r\n"):format(n))
+      peer:finish()
+    end
+    for _, script in ipairs { silent, after_opening, in_circles } do
+      local server = hand.server(script)
+      local begin = clock()
+      local conn, _, code = khp.connect(server.url, { timeout = 0.3, limits = { close = 0.1, redirects = 1000 } })
+      assert.same({ nil, "ETIMEOUT" }, { conn, code })
+      assert.is_true(clock() - begin >= 0.29)
+      assert.is_true(clock() - begin < 5)
+      server:close()
+    end
   end)
 
   it("throws what the caller did wrong, at his line", function()
