@@ -106,7 +106,9 @@ end
 local violations = { [1002] = "EPROTOCOL", [1007] = "EPROTOCOL", [1009] = "ELIMIT" }
 
 local function take_event(self, machine)
-  self.wires.next(self.conn)
+  if not self[1] then
+    self.wires.next(self.conn)
+  end
   local name, a, b, _, by = self:next_event(machine:deadline())
   if name == "message" then
     self:trace("receive", "extended", a)

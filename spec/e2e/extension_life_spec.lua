@@ -157,6 +157,47 @@ describe("an extension", function()
     assert.same({ 0, 1006 }, { got, ended })
   end)
 
+  it("may deliver instead of passing on, and what follows the handshake still meets all that was agreed", function()
+    local other = hand.server(function(peer)
+      peer:agree "Sec-WebSocket-Extensions: x-o\r\n"
+      peer:frame()
+      peer:write(peer:bytes_of(0x82, "HTTP/1.1 202 Accepted\r\n\r\n|HTTP/1.1 101 Switching Protocols\r\n"
+        .. "Sec-WebSocket-Extensions: x-e\r\n\r\n") .. peer:bytes_of(0x81, "one|") .. peer:bytes_of(0x81, "two|three"))
+    end)
+    local conn = assert(khp.connect(other.url, {
+      extensions = {
+        { name = "x-o", handshake = "opening", start = function(link)
+          return { receive = function(_, message, kind)
+            for part in message:gmatch "[^|]+" do
+              link:deliver(part, kind)
+            end
+          end }
+        end },
+        { name = "x-e", handshake = "extended", start = function()
+          return { receive = function(_, message, kind) return message:upper(), kind end }
+        end },
+      },
+    }))
+    assert.same({ "ONE", "TWO", "THREE" }, { (conn:receive(5)), (conn:receive(5)), (conn:receive(5)) })
+    conn:close()
+    other:close()
+  end)
+
+  it("that delivers a text that is not UTF-8 is found out", function()
+    serve { extensions = { { name = "x-a", start = function(link)
+      return {
+        receive = function(_, message)
+          link:deliver(message == "bad" and "\255" or message, "text")
+        end,
+      }
+    end } } }
+    local peer = plain_client "x-a"
+    peer:binary "good"
+    assert.equal("good", peer:frame().payload)
+    peer:text "bad"
+    assert.equal(1007, (peer:closed()))
+  end)
+
   it("leaves nothing behind of a timer that it cancels", function()
     local link
     serve { extensions = { { name = "x-a", start = function(given)

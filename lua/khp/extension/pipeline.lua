@@ -39,7 +39,7 @@ Link.__index = Link
 ---@field top khp.Link? the nearest to the application
 ---@field bottom khp.Link? the nearest to the wire
 ---@field bits integer reserved bits that are in use
----@field opened boolean
+---@field delivered boolean something of the last message has gone on to the application
 local Pipeline = { __name = "khp.pipeline" }
 Pipeline.__index = Pipeline
 
@@ -102,18 +102,12 @@ end
 
 -- In ----------------------------------------------------------------------------------------------------------------
 
--- A message that goes no further; where messages are taken one at a time, the next may come.
-local function swallow(self)
-  conn.next(self.conn)
-end
-
 local function has(bits, bit)
   return bit > 0 and floor(bits / bit) % 2 == 1
 end
 
--- From a link, which is asked first, to the application.
-local function take(self, link, message, kind, bits)
-  local original = bits == 0 and message or nil
+-- From a link, which is asked first, to the application. original: the message, where it is known to be lawful.
+local function take(self, link, message, kind, bits, original)
   while link do
     local session = link.session
     local receive = session.receive
@@ -123,7 +117,7 @@ local function take(self, link, message, kind, bits)
         if as then
           conn.close(self.conn, code or 1002, lawful(as))
         end
-        return swallow(self)
+        return nil
       end
       message, kind = got, as or kind
     elseif has(bits, link.bit) then
@@ -136,11 +130,16 @@ local function take(self, link, message, kind, bits)
   elseif message ~= original and kind == "text" and not conn.utf8(message) then -- RFC 6455 8.1
     return conn.close(self.conn, 1007, "text is not UTF-8")
   end
+  self.delivered = true
   return conn.deliver(self.conn, message, kind)
 end
 
 function Pipeline:receive(message, kind, bits)
-  return take(self, self.bottom, message, kind, bits)
+  self.delivered = false
+  take(self, self.bottom, message, kind, bits, bits == 0 and message or nil)
+  if not self.delivered then -- where messages are taken one at a time, the next may come
+    conn.next(self.conn)
+  end
 end
 
 local function control(self, name, payload)
@@ -179,7 +178,6 @@ end
 
 --- The handshakes are over.
 function Pipeline:open()
-  self.opened = true
   local link = self.bottom
   while link do
     if link.session.open then
@@ -210,7 +208,7 @@ end
 ---@param message string
 ---@param kind "text"|"binary"
 function Link:deliver(message, kind)
-  take(self.pipe, self.above, message, kind, 0)
+  take(self.pipe, self.above, message, kind, 0, nil)
 end
 
 --- Sends a native ping (RFC 6455 5.5.2).
@@ -298,7 +296,7 @@ end
 ---@param self userdata the connection
 ---@return khp.Pipeline
 local function new(self)
-  return setmetatable({ conn = self, top = nil, bottom = nil, bits = 0, opened = false }, Pipeline)
+  return setmetatable({ conn = self, top = nil, bottom = nil, bits = 0, delivered = false }, Pipeline)
 end
 
 --- Puts extensions to work. Those that are there already, the opening's, stay nearer to the wire.
