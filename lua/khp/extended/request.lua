@@ -49,7 +49,8 @@ end
 --- The protocols that may be chosen: those of the opening and of the extended request together (KHP E20).
 ---@param opening table the opening request
 ---@param headers table of the extended one
----@return string[]? names in order of preference, table|string set of names, or what is wrong
+---@return string[]? names in order of preference
+---@return table|string set of names, or what is wrong
 function request.protocols(opening, headers)
   local names, set = {}, NONE
   if opening.protocols then
@@ -68,7 +69,8 @@ end
 
 --- The extensions that are asked for.
 ---@param headers table
----@return table[]? extensions parsed, table|string set of names, or what is wrong
+---@return table[]? extensions parsed
+---@return table|string set of names, or what is wrong
 function request.extensions(headers)
   local value = headers["sec-websocket-extensions"]
   if not value or value == "" then

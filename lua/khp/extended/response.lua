@@ -33,7 +33,7 @@ end
 ---@param list string[] the handshake's own fields, name, value, name, value …; it is added to
 ---@param given { reason: string?, headers: table?, body: string? } a policy's
 ---@param body string? nil: the response has none
----@return string? bytes, string? message
+---@return string? bytes, string? message, string? code
 function response.write(settings, status, list, given, body)
   local headers = given.headers
   if headers ~= nil then

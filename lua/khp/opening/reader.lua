@@ -120,7 +120,8 @@ end
 --- The stream ended.
 ---@param who string who was to answer: "server", "proxy"
 ---@return table? response whose body ended with the stream
----@return string? message what is missing, string? code
+---@return string? message what is missing
+---@return string? code
 function methods:finish(who)
   if self.pieces then
     return complete(self, concat(self.pieces), false)
