@@ -23,8 +23,8 @@ describe("limits", function()
       fields = "100 fields", body = "65536 bytes", extended = "15 seconds", extended_message = "65536 bytes",
       attempts = "5 attempts", wait = "10 seconds", redirects = "5 redirects", message = "16777216 bytes",
       fragments = "1024 fragments", queue = "16777216 bytes", ping = "30 seconds", pong = "20 seconds",
-      close = "5 seconds", stall = "30 seconds", policy_instructions = "10000000 instructions", policy_memory = "67108864 bytes",
-      policy_time = "0.8 seconds",
+      close = "5 seconds", stall = "30 seconds", policy_instructions = "10000000 instructions",
+      policy_memory = "67108864 bytes", policy_time = "0.8 seconds",
     }, byname)
   end)
 
