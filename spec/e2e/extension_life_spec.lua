@@ -198,6 +198,34 @@ describe("an extension", function()
     assert.equal(1007, (peer:closed()))
   end)
 
+  it("that announces a message ends the connection where the next one refuses it", function()
+    local refused
+    serve {
+      extensions = {
+        { name = "x-a", start = function(link)
+          return { send = function(_, message, kind)
+            link:send("now comes", kind)
+            return message, kind
+          end }
+        end },
+        { name = "x-b", start = function()
+          return { send = function(_, message, kind)
+            if message == "secret" then
+              return nil, "not this"
+            end
+            return message, kind
+          end }
+        end },
+      },
+      on_message = function(conn, message) refused = { conn:send(message) } end,
+    }
+    local peer = plain_client "x-a, x-b"
+    peer:text "secret"
+    assert.equal("now comes", peer:frame().payload)
+    assert.equal(1011, (peer:closed()))
+    assert.same({ nil, "not this", "EEXTENSION", {} }, refused)
+  end)
+
   it("leaves nothing behind of a timer that it cancels", function()
     local link
     serve { extensions = { { name = "x-a", start = function(given)

@@ -39,6 +39,7 @@ Link.__index = Link
 ---@field top khp.Link? the nearest to the application
 ---@field bottom khp.Link? the nearest to the wire
 ---@field bits integer reserved bits that are in use
+---@field sent integer messages that have come as far as the wire
 ---@field delivered boolean something of the last message has gone on to the application
 local Pipeline = { __name = "khp.pipeline" }
 Pipeline.__index = Pipeline
@@ -58,14 +59,15 @@ end
 
 -- From a link, which is asked first, to the wire.
 local function transmit(self, link, message, kind, bits)
-  local original = message
+  local original, sent_before = message, self.sent
   while link do
     local session = link.session
     local send = session.send
     if send then
       local out, as, marked = guard(self, send, session, message, kind)
       if not out then
-        if as and message ~= original then -- one above counts on it that what it made is sent
+        if as and (message ~= original or self.sent ~= sent_before) then
+          -- one above counts on it that what it made, or announced, is sent
           conn.close(self.conn, 1011, "internal error")
         end
         if as then
@@ -83,6 +85,7 @@ local function transmit(self, link, message, kind, bits)
   if kind == "text" and bits == 0 and not conn.utf8(message) then
     return nil, "an extension made a text message that is not UTF-8", "EEXTENSION", {}
   end
+  self.sent = self.sent + 1
   local sent, text, code, detail = conn.frame(self.conn, message, kind, bits)
   if code == "ELIMIT" then -- no memory, and the extensions count on it that the message is sent
     conn.close(self.conn, 1011, text)
@@ -296,7 +299,7 @@ end
 ---@param self userdata the connection
 ---@return khp.Pipeline
 local function new(self)
-  return setmetatable({ conn = self, top = nil, bottom = nil, bits = 0, delivered = false }, Pipeline)
+  return setmetatable({ conn = self, top = nil, bottom = nil, bits = 0, sent = 0, delivered = false }, Pipeline)
 end
 
 --- Puts extensions to work. Those that are there already, the opening's, stay nearer to the wire.
