@@ -88,6 +88,7 @@ int lkhp_open_timer(lua_State *L);
 int lkhp_open_budget(lua_State *L);
 int lkhp_open_signal(lua_State *L);
 int lkhp_open_descriptor(lua_State *L);
+int lkhp_open_frame(lua_State *L);
 int lkhp_open_files(lua_State *L);
 int lkhp_open_http(lua_State *L);
 int lkhp_open_crypto(lua_State *L);

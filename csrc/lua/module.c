@@ -40,6 +40,7 @@ __attribute__((visibility("default"))) int luaopen_khp_core(lua_State *L) {
         {"budget", lkhp_open_budget},
         {"signal", lkhp_open_signal},
         {"descriptor", lkhp_open_descriptor},
+        {"frame", lkhp_open_frame},
         {"conn", lkhp_open_conn},
         {"listener", lkhp_open_listener},
         {"tls", lkhp_open_tls},

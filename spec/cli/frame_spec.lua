@@ -3,7 +3,7 @@
 local command = require "spec.support.command"
 local khp = command.khp
 
-local NAMES = { "serve", "check", "limits", "completion" }
+local NAMES = { "serve", "connect", "check", "decode", "limits", "completion" }
 
 describe("khp", function()
   it("lists its commands and teaches by examples", function()

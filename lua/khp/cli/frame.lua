@@ -12,7 +12,7 @@ local unpack = table.unpack or unpack
 local frame = {}
 
 --- In the order in which --help lists them.
-frame.commands = { "serve", "connect", "check", "limits", "completion" }
+frame.commands = { "serve", "connect", "check", "decode", "limits", "completion" }
 
 local WIDTH, MARGIN = 80, 26
 
@@ -20,6 +20,7 @@ local ENDING = [[
 Examples:
    khp serve                    an echo server on ws://127.0.0.1:8000/
    khp serve members.lua        the same, under a policy
+   khp connect ws://127.0.0.1:8000/
    khp check members.lua        is the policy right? needs no server
 
 khp COMMAND --help tells more, with examples. Exit status: 0 when all went well,

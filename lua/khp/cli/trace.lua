@@ -29,13 +29,16 @@ end
 
 --- The lines of a handshake's message: the first line, the fields, and the beginning of the body.
 ---@param bytes string
+---@param secrets boolean? show those, too
 ---@return string first
 ---@return string[] others
-function trace.lines(bytes)
+function trace.lines(bytes, secrets)
   local head, body = bytes:match "^(.-\r?\n)\r?\n(.*)$"
   local lines, hidden = {}, false
   for line in (head or bytes):gmatch "([^\r\n]+)\r?\n?" do
-    if not line:find "^[ \t]" then
+    if secrets then
+      lines[#lines + 1] = terminal.harmless(line)
+    elseif not line:find "^[ \t]" then
       lines[#lines + 1] = trace.discreet(line)
       hidden = lines[#lines]:find "%(not shown%)$" ~= nil
     elseif not hidden then -- RFC 7230 3.2.4: a folded line belongs to the one before it

@@ -1,0 +1,285 @@
+-- khp decode: captured bytes, taken apart and shown; up to where they break, with the place and the rule.
+
+local command = require "spec.support.command"
+local dissect = require "khp.cli.dissect"
+local net = require "spec.support.net"
+local khp = command.khp
+
+local frame = net.frame
+
+-- A frame of a server: first byte and payload.
+local function plain(first, payload, length)
+  return frame(first, payload, { unmasked = true, length = length })
+end
+
+local REQUEST = "GET /echo HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" ..
+  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" ..
+  "Sec-WebSocket-Protocol: x-kaazing-handshake, echo\r\nCookie: session=1234\r\n\r\n"
+local RESPONSE = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" ..
+  "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: x-kaazing-handshake\r\n\r\n"
+local FIRST = "GET /echo HTTP/1.1\r\nSec-WebSocket-Protocol: echo\r\n\r\n"
+local CHALLENGE = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"m\"\r\nContent-Length: 3\r\n\r\nno\n"
+local SECOND = "GET /echo HTTP/1.1\r\nAuthorization: Basic am9lOm9wZW4=\r\n\r\n"
+local COMPLETED = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: echo\r\n\r\n"
+
+local CLIENT = REQUEST .. frame(0x82, FIRST) .. frame(0x82, SECOND) .. frame(0x01, "Hel") .. frame(0x89, "") ..
+  frame(0x80, "lo") .. frame(0x82, "\0\1\255") .. frame(0x88, "\3\232done")
+local SERVER = RESPONSE .. plain(0x82, CHALLENGE) .. plain(0x02, COMPLETED:sub(1, 20)) ..
+  plain(0x80, COMPLETED:sub(21)) .. plain(0x8A, "") .. plain(0x81, "GET / HTTP/1.1\r\n\r\n") .. plain(0x88, "\3\232")
+
+-- Each event in a word or two.
+local function outline(events)
+  local list = {}
+  for i, one in ipairs(events) do
+    list[i] = one.what == "frame" and one.frame.name .. (one.code and " " .. one.code or "") or
+      one.what == "error" and "error at " .. ("%.0f"):format(one.offset) .. ": " .. one.text or
+      one.what .. " " .. (one.message.method or one.message.status)
+  end
+  return list
+end
+
+local function take_apart(bytes, from, size)
+  local machine = dissect.new(from)
+  local events = {}
+  for at = 1, #bytes, size or #bytes do
+    for _, one in ipairs(machine:feed(bytes:sub(at, at + (size or #bytes) - 1))) do
+      events[#events + 1] = one
+    end
+  end
+  for _, one in ipairs(machine:finish()) do
+    events[#events + 1] = one
+  end
+  return events, machine.from
+end
+
+describe("the bytes of one direction", function()
+  local client = {
+    "head GET", "binary", "extended GET", "binary", "extended GET", "text", "ping", "continuation", "binary",
+    "close 1000",
+  }
+  local server = {
+    "head 101", "binary", "extended 401", "binary", "continuation", "extended 101", "pong", "text", "close 1000",
+  }
+
+  it("are taken apart, whosever they are, in pieces of any size", function()
+    for _, size in ipairs { 1, 2, 3, 7, 100, 100000 } do
+      local events, from = take_apart(CLIENT, nil, size)
+      assert.same({ client, "client" }, { outline(events), from })
+      events, from = take_apart(SERVER, nil, size)
+      assert.same({ server, "server" }, { outline(events), from })
+    end
+  end)
+
+  it("may begin with frames", function()
+    local events, from = take_apart(CLIENT:sub(#REQUEST + 1))
+    assert.same({ "client", "binary", "extended GET" }, { from, outline(events)[1], outline(events)[2] })
+    assert.same({ "text" }, outline(take_apart(plain(0x81, "x"))))
+  end)
+
+  it("may be ordinary HTTP, with bodies", function()
+    local post = "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    local events = take_apart(post .. post, nil, 5)
+    assert.same({ "head POST", "head POST" }, outline(events))
+    assert.equal(post, events[2].raw)
+    events = take_apart("HTTP/1.1 200 OK\r\n\r\nall that follows\r\n\r\n", nil, 5)
+    assert.same({ "head 200" }, outline(events))
+    assert.matches("all that follows", events[1].raw)
+  end)
+
+  it("have places: each event knows the offset of its first byte", function()
+    for _, stream in ipairs { CLIENT, SERVER } do
+      for _, one in ipairs((take_apart(stream, nil, 10))) do
+        if one.what == "frame" then
+          assert.equal(one.frame.fin and 128 or 0, stream:byte(one.offset + 1) - stream:byte(one.offset + 1) % 128)
+          assert.equal(one.frame.opcode, stream:byte(one.offset + 1) % 16)
+        elseif one.what == "head" then
+          assert.equal(0, one.offset)
+        end
+      end
+    end
+  end)
+
+  it("are shown up to where they break, with the rule", function()
+    for bytes, expected in pairs {
+      [frame(0x83, "")] = "the opcode 3 is reserved",
+      [frame(0xC1, "")] = "a reserved bit is set, and no extension was agreed to",
+      [plain(0x81, "")] = "a client's frame is not masked",
+      [frame(0x09, "")] = "a control frame is in pieces",
+      [frame(0x89, ("x"):rep(126))] = "a control frame has more than 125 bytes",
+      [frame(0x80, "")] = "a continuation without a beginning",
+      [frame(0x01, "") .. frame(0x81, "")] = "a new message inside another one",
+      [frame(0x88, "x")] = "a close frame with half a code",
+      [frame(0x88, "\3\237")] = "the close code 1005 may not be sent",
+      [frame(0x88, "\3\232\255")] = "the reason of a close frame is not UTF-8",
+      [frame(0x81, "\255")] = "a text message is not UTF-8",
+      ["\129\254\0\1abcdx"] = "the length is not written in the shortest way",
+      [frame(0x81, "hello"):sub(1, 8)] = "the bytes end in the middle of a frame: 3 of 5 bytes are missing",
+      [frame(0x81, "hello"):sub(1, 3)] = "the bytes end in the middle of a frame's header",
+      [frame(0x01, "hello")] = "the bytes end in the middle of a message",
+    } do
+      local machine = dissect.new("client", { negotiated = false, khp = false })
+      local events = machine:feed(REQUEST .. frame(0x81, "good") .. bytes)
+      for _, one in ipairs(machine:finish()) do
+        events[#events + 1] = one
+      end
+      local list = outline(events)
+      assert.same({ "head GET", "text" }, { list[1], list[2] })
+      local at, text = list[#list]:match "^error at (%d+): (.*)$"
+      assert.matches("^" .. expected:gsub("%p", "%%%0"), text or list[#list])
+      assert.is_true(tonumber(at) >= #REQUEST + 10)
+    end
+    assert.same({ "error at 0: no HTTP response: malformed status line" },
+      { (outline(take_apart("HTTP/1.1 xyz\r\n\r\n"))[1]:gsub("(response: ).*", "%1malformed status line")) })
+  end)
+
+  it("may hold frames of any length: little of them is kept", function()
+    local machine = dissect.new("server")
+    machine:feed(RESPONSE .. "\130\127\0\0\1\0\0\0\0\0") -- 2^40 bytes
+    local piece = ("x"):rep(1000000)
+    collectgarbage()
+    local before = collectgarbage "count"
+    for _ = 1, 100 do
+      assert.same({}, machine:feed(piece))
+    end
+    collectgarbage()
+    assert.is_true(collectgarbage "count" - before < 4000)
+    assert.matches("1099411627776 of 1099511627776 bytes are missing", outline(machine:finish())[2])
+  end)
+end)
+
+describe("khp decode", function()
+  local paths = {}
+
+  local function file(bytes)
+    paths[#paths + 1] = command.file(bytes)
+    return paths[#paths]
+  end
+
+  after_each(function()
+    for _, path in ipairs(paths) do
+      os.remove(path)
+    end
+    paths = {}
+  end)
+
+  it("shows both directions: the handshakes as they answer each other, then the rest", function()
+    local output, errors, status = khp(("decode --client %s --server %s"):format(file(CLIENT), file(SERVER)))
+    assert.same({ "", 0 }, { errors, status })
+    local list = {}
+    for line in output:gmatch "[^\n]+" do
+      list[#list + 1] = line:match "^ +%d+  (.*)$"
+    end
+    assert.same({
+      "client ──▶ server  opening       GET /echo HTTP/1.1",
+      "client ◀── server  opening       HTTP/1.1 101 Switching Protocols",
+      "client ──▶ server  binary        52 bytes, masked",
+      "client ──▶ server  extended      GET /echo HTTP/1.1",
+      "client ◀── server  binary        86 bytes, not masked",
+      "client ◀── server  extended      HTTP/1.1 401 Unauthorized",
+      "client ──▶ server  binary        57 bytes, masked",
+      "client ──▶ server  extended      GET /echo HTTP/1.1",
+      "client ◀── server  binary        20 bytes, not masked, more to come: " ..
+        "48 54 54 50 2f 31 2e 31 20 31 30 31 20 53 77 69 74 63 68 69",
+      "client ◀── server  continuation  46 bytes, not masked",
+      "client ◀── server  extended      HTTP/1.1 101 Switching Protocols",
+      "client ──▶ server  text          3 bytes, masked, more to come: Hel",
+      "client ──▶ server  ping          0 bytes, masked",
+      "client ──▶ server  continuation  2 bytes, masked: lo",
+      "client ──▶ server  binary        3 bytes, masked: 00 01 ff",
+      "client ──▶ server  close         6 bytes, masked: 1000 done",
+      "client ◀── server  pong          0 bytes, not masked",
+      "client ◀── server  text          18 bytes, not masked: GET / HTTP/1.1\\r\\n\\r\\n",
+      "client ◀── server  close         2 bytes, not masked: 1000",
+    }, list)
+    assert.matches("\n +Cookie: %(not shown%)\n", output)
+    assert.matches("\n +Authorization: Basic %(not shown%)\n", output)
+    assert.matches("Authorization: Basic am9lOm9wZW4=\n", (khp("decode --secrets " .. paths[1])))
+  end)
+
+  it("reads standard input and prints objects with --json, which hold all that a program may want", function()
+    local output, errors, status = khp("decode --json <" .. file(REQUEST:gsub("x%-kaazing%-handshake, ", "") ..
+      frame(0x81, "hé") .. frame(0xC1, "\1\2") .. frame(0x88, "\3\233bye") .. "\0"))
+    assert.same({ "", 1 }, { errors, status })
+    local lines = {}
+    for line in output:gmatch "[^\n]+" do
+      lines[#lines + 1] = line
+    end
+    assert.matches('^{"event":"head","from":"client","headers":%[%["Host","example.org"%],.*' ..
+      '%["Cookie","%(not shown%)"%]%],"method":"GET","offset":0,"target":"/echo"}$', lines[1])
+    local at = #REQUEST - 21
+    assert.equal(('{"event":"frame","fin":true,"from":"client","length":3,"masked":true,"name":"text","offset":%d,' ..
+      '"opcode":1,"rsv":0,"text":"hé"}'):format(at), lines[2])
+    assert.matches('^{"event":"frame","base64":"AQI=","compressed":true,', lines[3])
+    assert.matches('"code":1001,.*"reason":"bye"', lines[4])
+    assert.matches('^{"event":"error",.*"text":"the bytes end in the middle of a frame\'s header"}$', lines[5])
+  end)
+
+  it("says what is wrong with what it is given", function()
+    for arguments, expected in pairs {
+      ["/no/such/file"] = { 1, "khp: decode: /no/such/file: No such file or directory\nIs the path right" },
+      ["</dev/null"] = { 1, "khp: decode: there are no bytes\n" },
+      ["--pcap /no/such/file"] = { 1, "khp: decode: .*" },
+      ["a b"] = { 2, "khp: decode: too many arguments\nusage: khp decode" },
+    } do
+      local output, errors, status = khp("decode " .. arguments)
+      assert.same({ "", expected[1] }, { output, status })
+      assert.matches("^" .. expected[2], errors)
+    end
+  end)
+
+  -- Packets of TCP without Ethernet, in the oldest format (LINKTYPE_RAW).
+  local function write_capture(pieces)
+    local parts, next_byte = { string.pack("<I4I2I2i4I4I4I4", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101) }, { 1000, 5000 }
+    local function packet(side, flags, payload)
+      local ports = side == 1 and { 40000, 8000 } or { 8000, 40000 }
+      local tcp = string.pack(">I2I2I4I4I1I1I2I2I2", ports[1], ports[2], next_byte[side], next_byte[3 - side], 0x50,
+        flags, 65535, 0, 0) .. payload
+      local from, to = "\10\0\0" .. string.char(side), "\10\0\0" .. string.char(3 - side)
+      local ip = string.pack(">I1I1I2I2I2I1I1I2", 0x45, 0, 20 + #tcp, #parts, 0, 64, 6, 0) .. from .. to .. tcp
+      parts[#parts + 1] = string.pack("<I4I4I4I4", #parts, 0, #ip, #ip) .. ip
+      next_byte[side] = next_byte[side] + #payload + (flags % 4 > 0 and 1 or 0)
+    end
+    packet(1, 2, "")
+    packet(2, 18, "")
+    packet(1, 16, "")
+    for _, piece in ipairs(pieces) do
+      packet(piece[1], 24, piece[2])
+    end
+    return table.concat(parts)
+  end
+
+  it("reads captured packets with tshark, in order of time", function()
+    if not os.execute "command -v tshark >/dev/null" then
+      return pending "tshark is not installed"
+    end
+    local capture = file(write_capture {
+      { 1, REQUEST }, { 2, RESPONSE }, { 1, frame(0x82, FIRST) }, { 2, plain(0x82, COMPLETED) },
+      { 1, frame(0x81, "one"):sub(1, 5) }, { 1, frame(0x81, "one"):sub(6) }, { 2, plain(0x81, "two") },
+    })
+    local output, errors, status = khp("decode --pcap " .. capture)
+    assert.same({ "", 0 }, { errors, status })
+    assert.matches("^10%.0%.0%.1:40000 ── 10%.0%.0%.2:8000\n", output)
+    local list = {}
+    for arrow, what in output:gmatch "\n +%d+  client (%S+) server  (%a+)" do
+      list[#list + 1] = (arrow == "──▶" and "C " or "S ") .. what
+    end
+    assert.same({
+      "C opening", "S opening", "C binary", "C extended", "S binary", "S extended", "C text", "S text",
+    }, list)
+    output, errors, status = khp("decode --pcap " .. file(write_capture { { 1, "SSH-2.0-x\r\n" } }))
+    assert.same({ "", 1 }, { output, status })
+    assert.matches("there is no opening of a WebSocket in .*\nTLS hides it", errors)
+    output, errors, status = khp("decode --pcap " .. file "no packets")
+    assert.same({ "", 1 }, { output, status })
+    assert.matches("^khp: decode: tshark cannot read .*\nIs it a file of captured packets%?\n$", errors)
+  end)
+
+  it("says so where tshark is missing", function()
+    local lua = io.popen("command -v " .. (os.getenv "LUA" or "lua5.4")):read "*l"
+    local pipe = io.popen(("PATH=/nowhere %s bin/khp decode --pcap %s 2>&1"):format(lua, file "x"))
+    local text = pipe:read "*a"
+    local _, _, status = pipe:close()
+    assert.equal(1, status)
+    assert.matches("^khp: decode: %-%-pcap needs tshark, which is not installed\nInstall it .*%-%-client FILE", text)
+  end)
+end)
