@@ -37,9 +37,12 @@ static int conn_frame(lua_State *L) {
         L, khp_conn_frame(&self->conn, kind, (uint8_t)bits, (const uint8_t *)message, n));
 }
 
-/* deliver(conn, message, kind): to the function for messages */
+/* deliver(conn, message, kind): to the function for messages. What is none throws: it is an
+ * extension's. */
 static int conn_deliver(lua_State *L) {
     lkhp_conn_check(L);
+    luaL_checkstring(L, 2);
+    lkhp_is_text(L, 3);
     lua_settop(L, 3);
     lua_getiuservalue(L, 1, LKHP_ON_MESSAGE);
     lua_insert(L, 1);

@@ -226,6 +226,23 @@ describe("an extension", function()
     assert.same({ nil, "not this", "EEXTENSION", {} }, refused)
   end)
 
+  it("that takes something else for a message ends its connection before the application sees it", function()
+    local given, got = nil, 0
+    serve {
+      extensions = { { name = "x-a", start = function()
+        return { receive = function(_, _, kind) return given[1], given[2] or kind end }
+      end } },
+      on_message = function() got = got + 1 end,
+    }
+    for _, case in ipairs { { true }, { {} }, { "text", "bogus" } } do
+      given = case
+      local peer = plain_client "x-a"
+      peer:binary "go"
+      assert.equal(1011, (peer:closed()))
+    end
+    assert.equal(0, got)
+  end)
+
   it("leaves nothing behind of a timer that it cancels", function()
     local link
     serve { extensions = { { name = "x-a", start = function(given)
