@@ -232,6 +232,20 @@ describe("Kaazing's extensions", function()
       stand_in:close()
     end)
 
+    it("of a client is not over because the program itself was busy", function()
+      local stand_in = other("x-kaazing-idle-timeout; timeout=200", function(peer)
+        peer:text "one"
+      end)
+      local conn = assert(khp.connect(stand_in.url, { extensions = { "x-kaazing-idle-timeout" } }))
+      assert.equal("one", (conn:receive(5)))
+      stand_in.peers[1]:text "two"
+      local done = core.loop.clock() + 0.3
+      while core.loop.clock() < done do end -- as a game does that loads a level
+      assert.equal("two", (conn:receive(5)))
+      conn:close()
+      stand_in:close()
+    end)
+
     it("of a client refuses an answer without a timeout", function()
       for _, bad in ipairs { "x-kaazing-idle-timeout", "x-kaazing-idle-timeout; timeout=soon" } do
         local stand_in = other(bad, function() end)

@@ -59,10 +59,24 @@ local function beat(self)
   end
 end
 
+-- Is it over? After a time in which the program itself did something else, what came meanwhile is still unread, so
+-- there is a second look after the loop has turned.
+local function is_over(self, silence)
+  local over = silence >= self.timeout
+  if not over then
+    self.doubted = false
+  elseif self.doubted then
+    return true
+  else
+    self.doubted = true
+  end
+  return false
+end
+
 -- The client answers a ping; one that is silent in spite of it is gone.
 local function watch(self)
   local time, silence, half = now(), self.link:silence(), self.timeout / 2
-  if silence >= self.timeout then
+  if is_over(self, silence) then
     self.link:close(1001, NAME .. ": no sign of life")
     return
   elseif silence >= half and not self.asked then
@@ -89,12 +103,12 @@ local Client = {}
 Client.__index = Client
 
 local function wait(self)
-  local left = self.timeout - self.link:silence()
-  if left <= 0 then
+  local silence = self.link:silence()
+  if is_over(self, silence) then
     self.link:close(1001, ("%s: nothing came for %g s"):format(NAME, self.timeout))
     return
   end
-  self.link:after(max(left, 0.001), function()
+  self.link:after(max(self.timeout - silence, 0.001), function()
     wait(self)
   end)
 end
@@ -121,7 +135,7 @@ function idle_timeout.new(given)
       if not timeout then
         return nil, NAME .. " without a timeout in milliseconds"
       end
-      return setmetatable({ link = link, timeout = timeout, sent = now(), asked = false },
+      return setmetatable({ link = link, timeout = timeout, sent = now(), asked = false, doubted = false },
         link.role == "server" and Server or Client)
     end,
   }
