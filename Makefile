@@ -1,7 +1,7 @@
 # The one entrance to khp: `make help` lists the targets.
 #
 # Whatever a distributor or LuaRocks wants to decide is a variable with a default: CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG
-# LUA LUA_INCDIR PREFIX BINDIR LIBDIR LUADIR DESTDIR. BUILD names the folder that everything made here goes into.
+# LUA LUA_INCDIR PREFIX BINDIR LIBDIR LUADIR MANDIR DESTDIR. BUILD names the folder that everything made here goes into.
 
 .DEFAULT_GOAL := build
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
@@ -101,12 +101,16 @@ LUA_CMOD ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
 LUADIR ?= $(LUA_LMOD)
 LIBDIR ?= $(LUA_CMOD)
 BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
 INSTALL ?= install
 PROGRAMS := $(notdir $(wildcard bin/*))
 LUA_MODULES = $(sort $(shell cd lua && find khp -name '*.lua'))
 
 # Installs what was built, and builds nothing.
-install: ## copies the built module to PREFIX (LUADIR LIBDIR BINDIR DESTDIR)
+install: ## copies what was built to PREFIX (LUADIR LIBDIR BINDIR MANDIR DESTDIR)
 	@test -f $(MODULE) || { echo "nothing is built yet: run make first" >&2; exit 1; }
 	@for module in $(LUA_MODULES); do \
 		mkdir -p "$(DESTDIR)$(LUADIR)/$$(dirname $$module)" && \
@@ -118,9 +122,19 @@ install: ## copies the built module to PREFIX (LUADIR LIBDIR BINDIR DESTDIR)
 		sed '1s|lua5.4|$(notdir $(LUA))|' bin/$$program >"$(DESTDIR)$(BINDIR)/$$program" && \
 		chmod 755 "$(DESTDIR)$(BINDIR)/$$program" || exit 1; \
 	done
+	@mkdir -p "$(DESTDIR)$(MANDIR)/man1" && $(INSTALL) -m 644 docs/khp.1 "$(DESTDIR)$(MANDIR)/man1/khp.1"
+	@$(foreach shell,bash zsh fish,$(call complete,$(shell)) &&) true
+
+# Where the shells look for completions; the command line says them itself. Without argparse there is none.
+completion_bash = $(BASH_COMPLETIONS)/khp
+completion_zsh = $(ZSH_COMPLETIONS)/_khp
+completion_fish = $(FISH_COMPLETIONS)/khp.fish
+complete = { ! $(LUA) -e 'require "argparse"' 2>/dev/null || { mkdir -p "$(DESTDIR)$(dir $(completion_$(1)))" && \
+	$(WITH_ENV) $(LUA) bin/khp completion $(1) >"$(DESTDIR)$(completion_$(1))"; }; }
 
 uninstall: ## removes what install put there
-	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" $(PROGRAMS:%="$(DESTDIR)$(BINDIR)/%")
+	rm -rf "$(DESTDIR)$(LUADIR)/khp" "$(DESTDIR)$(LIBDIR)/khp" $(PROGRAMS:%="$(DESTDIR)$(BINDIR)/%") \
+		"$(DESTDIR)$(MANDIR)/man1/khp.1" $(foreach shell,bash zsh fish,"$(DESTDIR)$(completion_$(shell))")
 
 # ---- running from the checkout ---------------------------------------------------------------------------------------
 
@@ -154,7 +168,7 @@ bench: build $(BENCHES) ## measures side by side with other servers (ARGS=... fo
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: spec spec-c spec-c-programs spec-all conformance check check-asan check-valgrind check-gc fuzz fuzz-programs fuzz-keep \
-	coverage peers rock rockspec reference pictures
+	coverage peers rock rockspec reference manual pictures
 
 BUSTED = $(LUA) scripts/busted.lua
 
@@ -277,6 +291,9 @@ rockspec: ## writes the lists of files in the rockspec
 
 reference: ## writes docs/reference.md from the annotations
 	$(LUA) scripts/reference.lua
+
+manual: build ## writes docs/khp.1 from what the commands say of themselves
+	$(WITH_ENV) $(LUA) scripts/manual.lua
 
 pictures: ## draws docs/pictures from the transcripts of the tests
 	$(LUA) scripts/pictures.lua

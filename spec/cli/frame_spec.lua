@@ -3,6 +3,7 @@
 local command = require "spec.support.command"
 local khp = command.khp
 
+local LUA = os.getenv "LUA" or "lua5.4"
 local NAMES = { "serve", "connect", "check", "decode", "limits", "completion" }
 
 describe("khp", function()
@@ -96,8 +97,32 @@ describe("khp", function()
     assert.equal("error\n", offers "khp serve --level er")
   end)
 
+  it("completes what is typed in zsh", function()
+    if not os.execute "command -v zsh >/dev/null" then
+      return pending "zsh is not installed"
+    end
+    local folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute(("mkdir %s && %s bin/khp completion zsh >%s/_khp"):format(folder, LUA, folder)))
+    local script = command.file(([[
+      zmodload zsh/zpty
+      zpty typist TERM=dumb zsh -f -i
+      zpty -w typist 'fpath=(%s $fpath); autoload -Uz compinit; compinit -u -D; echo rea""dy'
+      zpty -r typist seen '*ready*'
+      zpty -w -n typist $'khp serve --por\t0 --clien\t'
+      zpty -r typist seen '*--port*0*--client-ca*'
+      print -r -- $seen
+      zpty -d typist]]):format(folder))
+    local pipe = io.popen("timeout 30 zsh -f " .. script)
+    local output = pipe:read "*a"
+    pipe:close()
+    os.remove(script)
+    os.execute("rm -r " .. folder)
+    assert.matches("%-%-port.*%-%-client%-ca", output)
+  end)
+
   it("ends quietly where nobody reads what it writes", function()
-    local pipe = io.popen("{ " .. (os.getenv "LUA" or "lua5.4") .. " bin/khp limits 2>&3; echo $? >&3; } 3>&1 | true")
+    local pipe = io.popen("{ " .. LUA .. " bin/khp limits 2>&3; echo $? >&3; } 3>&1 | true")
     local output = pipe:read "*a"
     pipe:close()
     assert.is_true(output == "0\n" or output == "141\n" or output == "", output) -- 141: by the system's SIGPIPE
@@ -111,7 +136,7 @@ describe("khp", function()
     local output, errors, status = khp("limits", before)
     assert.same({ "", 2 }, { output, status })
     assert.matches("argparse, which is not installed\n.*apt%-get install lua%-argparse.*luarocks", errors)
-    assert(os.execute(("%s %s -e 'assert(require(\"khp\").listen)'"):format(before, os.getenv "LUA" or "lua5.4")))
+    assert(os.execute(("%s %s -e 'assert(require(\"khp\").listen)'"):format(before, LUA)))
     os.execute("rm -r " .. path)
   end)
 end)

@@ -22,6 +22,10 @@ has taken what came: files of any size go through in little memory.
 After the end of standard input, or of what --send and --binary give, the connection stays open until nothing has
 come for --wait seconds. Exit status: 0 when the connection was closed in order, 1 when it was not, or when there
 was none.]],
+  environment = [[
+KHP_PASSWORD           the password of --user
+KHP_HISTORY            a file that keeps the lines that were typed
+NO_COLOR               anything: no colours]],
   examples = [[
 khp connect ws://127.0.0.1:8000/
 khp connect --send hello --wait 0.2 ws://127.0.0.1:8000/echo

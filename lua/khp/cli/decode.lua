@@ -20,6 +20,8 @@ bytes of one direction, whichever; --client and --server are for both. --pcap re
 
 What breaks the rules is told with its place and the rule, and ends the direction. Exit status: 0 when all bytes
 were understood, 1 when not.]],
+  environment = [[
+NO_COLOR               anything: no colours]],
   examples = [[
 khp decode < bytes
 khp decode --client sent.bin --server received.bin

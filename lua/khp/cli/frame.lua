@@ -61,6 +61,16 @@ local function indent(lines)
   return (("\n" .. lines):gsub("\n([^\n])", "\n   %1"):sub(2))
 end
 
+-- What stands below the options.
+local function epilog(about)
+  local parts = {}
+  if about.environment then
+    parts[1] = "Environment:\n" .. indent(about.environment) .. "\n"
+  end
+  parts[#parts + 1] = "Examples:\n" .. indent(about.examples)
+  return table.concat(parts, "\n")
+end
+
 local function add_command(parser, name)
   local about = require("khp.cli." .. name)
   local command = parser:command(name)
@@ -68,7 +78,7 @@ local function add_command(parser, name)
     :summary(about.summary)
     :usage("usage: khp " .. name .. (about.usage ~= "" and " " .. about.usage or ""))
     :description(flow(about.description))
-    :epilog("Examples:\n" .. indent(about.examples))
+    :epilog(epilog(about))
   if about.describe then
     about.describe(command)
   end

@@ -11,6 +11,7 @@ cli.OK, cli.FAILED, cli.MISUSE = 0, 1, 2
 ---@field usage string what follows its name
 ---@field description string paragraphs; their lines are joined
 ---@field examples string lines as they are to be shown
+---@field environment string? the variables that it heeds, likewise
 ---@field describe (fun(command: table))? says to argparse's command what it takes
 ---@field run fun(given: table): integer does it, and returns the exit status
 

@@ -55,9 +55,10 @@ function serve.describe(command)
   command:flag("--metrics", "Show numbers for Prometheus and the like at /metrics.")
   command:option("--drain", "The time that connections have to end when the server does.", "5"):argname "SECONDS"
     :convert(frame.number("--drain", 0))
-  command:option("--log", "The form of the log.", "text"):choices { "text", "json" }:argname "FORM"
-  command:option("--level", "What the log tells.", "info"):choices { "error", "warn", "info", "debug", "off" }
-    :argname "LEVEL"
+  command:option("--log", "The form of the log: text, or json: an object a line.", "text"):argname "FORM"
+    :choices { "text", "json" }
+  command:option("--level", "What the log tells: error, warn, info, debug, or off.", "info"):argname "LEVEL"
+    :choices { "error", "warn", "info", "debug", "off" }
 end
 
 -- RFC 6455 5.2: what a frame needs beside the message, at most.
