@@ -2,8 +2,8 @@
 --
 --   lua5.4 scripts/manual.lua [--check]
 --
--- With --check nothing is written; the status is 1 when the page would be another one. This file knows how a manual page
--- is written, and nothing of what a command does.
+-- With --check nothing is written; the status is 1 when the page would be another one. This file knows how a manual
+-- page is written, and nothing of what a command does.
 
 local frame = require "khp.cli.frame"
 local khp = require "khp"
