@@ -95,6 +95,11 @@ static void close_received(struct khp_conn *conn, const struct khp_ws_message *m
                                    .clean = true,
                                    .reason = (const char *)message->payload,
                                    .length = message->length};
+    if (message->code == conn->sent_code && message->length == 0 && conn->sent_reason) {
+        /* an echo, which says no more than we did */
+        close.reason = conn->sent_reason;
+        close.length = strlen(conn->sent_reason);
+    }
     if (!conn->sent_code) /* RFC 6455 5.5.1: answered with the same code */
         send_close(conn, message->code == KHP_WS_NO_STATUS ? 0 : message->code, NULL, 0);
     if (conn->role == KHP_WS_SERVER) {

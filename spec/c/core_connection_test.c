@@ -140,9 +140,9 @@ static void a_server_closes(void **state) {
     tell_frame(&p, 0x8a, "pong", 4);
     tell_frame(&p, 0x88, "\x0f\xa1", 2);
     assert_fin(&p);
-    assert_heard(&p, "closed(4001 local clean) ");
+    assert_heard(&p, "closed(4001 local clean enough) ");
     party_over(&p);
-    assert_heard(&p, "closed(4001 local clean) gone ");
+    assert_heard(&p, "closed(4001 local clean enough) gone ");
 }
 
 static void a_client_waits_for_the_servers_fin(void **state) {
@@ -183,11 +183,11 @@ static void both_roles_close_one_another(void **state) {
         if (who != 0)
             khp_conn_close(&client.conn, 4000, "client", 6);
         UNTIL(server.seen[GONE] == 1 && client.seen[GONE] == 1);
-        assert_heard(&server, who == 0   ? "closed(1001 local clean) gone "
+        assert_heard(&server, who == 0   ? "closed(1001 local clean server) gone "
                               : who == 1 ? "closed(4000 peer clean client) gone "
                                          : "closed(4000 local clean client) gone ");
         assert_heard(&client, who == 0   ? "closed(1001 peer clean server) gone "
-                              : who == 1 ? "closed(4000 local clean) gone "
+                              : who == 1 ? "closed(4000 local clean client) gone "
                                          : "closed(1001 local clean server) gone ");
         party_over(&server);
         party_over(&client);

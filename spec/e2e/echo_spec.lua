@@ -39,7 +39,7 @@ describe("a server and a client", function()
       assert.equal("binary", kind)
     end
     conn:close(4000, "that's all")
-    assert.same({ code = 4000, reason = "", clean = true, by = "local" }, conn.closed)
+    assert.same({ code = 4000, reason = "that's all", clean = true, by = "local" }, conn.closed)
     assert.same({ nil, "closed", "ECLOSED", conn.closed }, { conn:send("x") })
     assert.same({ nil, "closed", "ECLOSED", conn.closed }, { conn:receive() })
   end)
