@@ -33,6 +33,28 @@ describe("the log", function()
     assert.is_true(khp.log == log)
   end)
 
+  it("refuses settings that mean nothing, which would silence it", function()
+    local function throws(pattern, name, value)
+      local ok, message = pcall(function()
+        log[name] = value
+      end)
+      assert.is_false(ok)
+      assert.matches("^spec/log_spec.lua:%d+: " .. pattern, message)
+    end
+    throws("log%.level: off, error, warn, info or debug expected, not warning", "level", "warning")
+    throws("log%.format: text or json expected, not xml", "format", "xml")
+    throws("log%.sink: a function expected, not nil", "sink", nil)
+    throws("log: there is no setting 'levle'", "levle", "warn")
+    assert.equal("warn", log.level)
+    assert.has_error(function()
+      log.enabled "foo"
+    end, "log: a level expected, not foo")
+  end)
+
+  it("lets a peer's words not pass for its own", function()
+    assert.equal([["a\" (ECONNECT), by \\x0A"]], log.quoted 'a" (ECONNECT), by \n')
+  end)
+
   it("keeps a line of text a line", function()
     log.error("%s", HOSTILE)
     assert.equal('khp: error: a\n  khp: error: b\\x0D\\x1B[2J\\x00"\\\\x7F\\xC2\\x9Bm\226\128\168\255end\n', written[1])

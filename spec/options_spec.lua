@@ -43,16 +43,16 @@ describe("options.check", function()
   it("takes each of several types", function()
     assert.equal("p.lua", play { name = "x", policy = "p.lua" }.policy)
     assert.same({}, play { name = "x", policy = {} }.policy)
-    assert.matches("play: option 'policy' must be string or table, not 1", thrown(with("policy", 1)))
+    assert.matches("play: option 'policy' must be a string or a table, not 1", thrown(with("policy", 1)))
   end)
 
   it("names the option, what is wrong and the caller's line", function()
     for _, case in ipairs {
-      { with("timeout", "10"), "'timeout' must be number, not string" },
+      { with("timeout", "10"), "'timeout' must be a number, not string" },
       { with("timeout", -1), "'timeout' must be at least 0, not %-1" },
-      { with("timeout", 0 / 0), "'timeout' must be number, not %-?nan" },
-      { with("port", 1.5), "'port' must be integer, not 1.5" },
-      { with("port", 1 / 0), "'port' must be integer, not inf" },
+      { with("timeout", 0 / 0), "'timeout' must be a number, not %-?nan" },
+      { with("port", 1.5), "'port' must be an integer, not 1.5" },
+      { with("port", 1 / 0), "'port' must be an integer, not inf" },
       { with("port", 65536), "'port' must be at most 65535, not 65536" },
       { with("protocols", "chat"), "'protocols' must be an array of strings, not string" },
       { with("protocols", { "chat", 1 }), "'protocols' must be an array of strings, not table" },
@@ -88,7 +88,7 @@ describe("options.check", function()
   end)
 
   it("refuses a declaration whose default does not fit", function()
-    assert.matches("options_spec.lua:%d+: play: the default of 'size' must be integer", thrown(function()
+    assert.matches("options_spec.lua:%d+: play: the default of 'size' must be an integer", thrown(function()
       options.declare("play", { size = { type = "integer", default = "big" } })
     end))
   end)

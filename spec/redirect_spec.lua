@@ -79,7 +79,7 @@ describe("redirect", function()
     assert.equal("ws://b.example.com/", (follow("ws://a.example.com/x", "http://b.example.com", { rule = rule })))
     assert.same({ "ws://b.example.com/", "ws://a.example.com/x", 1 }, asked)
     for _, answer in ipairs { false, nil } do
-      refused("the policy refused", "ws://a.example.com/", "/x", {
+      refused("the rule's function refused", "ws://a.example.com/", "/x", {
         rule = function()
           return answer
         end,

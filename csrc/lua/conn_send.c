@@ -9,13 +9,13 @@
 #include "ws/utf8.h"
 
 int lkhp_conn_closed(lua_State *L) {
-    lkhp_fail(L, "closed", "ECLOSED");
-    if (lua_getiuservalue(L, 1, LKHP_FIELDS) == LUA_TTABLE)
-        lua_getfield(L, -1, "closed");
-    else
-        lua_pushnil(L);
-    lua_replace(L, -2);
-    return 4;
+    int returned = lkhp_fail(L, "closed", "ECLOSED");
+    int detail = lua_gettop(L);
+    if (lua_getiuservalue(L, 1, LKHP_FIELDS) == LUA_TTABLE &&
+        lua_getfield(L, -1, "closed") == LUA_TTABLE)
+        lua_copy(L, -1, detail); /* how it ended */
+    lua_settop(L, detail);
+    return returned;
 }
 
 int lkhp_conn_sent(lua_State *L, enum khp_conn_send result) {

@@ -43,7 +43,7 @@ lua_State *lkhp_borrow(struct lkhp_loop *loop, lua_State *L);
 int lkhp_hold(lua_State *L, struct lkhp_loop *loop);
 void lkhp_drop(lua_State *L, struct lkhp_loop *loop, int *reference);
 
-/* Pushes nil, text, code; 3. May throw. */
+/* Pushes nil, text, code and an empty detail; 4. May throw. */
 int lkhp_fail(lua_State *L, const char *text, const char *code);
 int lkhp_net_fail(lua_State *L, const struct khp_net_error *error);
 const char *lkhp_net_code(enum khp_net_code code);

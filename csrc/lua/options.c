@@ -10,7 +10,8 @@ int lkhp_fail(lua_State *L, const char *text, const char *code) {
     lua_pushnil(L);
     lua_pushstring(L, text);
     lua_pushstring(L, code);
-    return 3;
+    lua_newtable(L);
+    return 4;
 }
 
 const char *lkhp_net_code(enum khp_net_code code) {

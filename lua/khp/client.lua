@@ -13,6 +13,7 @@ local policies = require "khp.policy"
 local redirect = require "khp.redirect"
 local session = require "khp.policy.session"
 local task = require "khp.task"
+local tls = require "khp.tls"
 local uri = require "khp.uri"
 local world = require "khp.policy.world"
 
@@ -174,21 +175,26 @@ local function check_credentials(given, level)
   end
 end
 
--- Mistakes are the caller's, and thrown where connect() was called.
-local function prepare(url, checked, wires, around)
+-- Mistakes are the caller's, and thrown where connect() was called. what: how that is called.
+local function prepare(what, url, checked, wires, around)
   if type(url) ~= "string" then
-    error("khp.connect: a URL expected, not " .. type(url), 4)
+    error(what .. ": a URL expected, not " .. type(url), 4)
   end
   local target, message = uri.parse(url)
   if not target then
-    error("khp.connect: " .. message, 4)
+    error(what .. ": " .. message, 4)
+  elseif checked.require_khp and not checked.khp then
+    error(what .. ": option 'require_khp' asks for what 'khp = false' leaves out", 4)
   end
   target = uri.websocket(target)
   check_credentials(checked.credentials, 4)
+  if checked.tls then
+    tls.check_client(checked.tls, 4)
+  end
   local self = setmetatable({
     options = checked,
     limits = limits.resolve(checked.limits, 4),
-    extensions = extension.list(checked.extensions, "khp.connect", 4),
+    extensions = extension.list(checked.extensions, what, 4),
     wires = wires,
     session = session.new({}, around),
     first = target,
@@ -198,7 +204,7 @@ local function prepare(url, checked, wires, around)
   if checked.proxy then
     self.proxy, message = credentials.proxy(checked.proxy)
     if not self.proxy or target.unix then
-      error("khp.connect: option 'proxy' " .. (message or "has no way to a unix socket"), 4)
+      error(what .. ": option 'proxy' " .. (message or "has no way to a unix socket"), 4)
     end
   end
   local policy = {}
@@ -215,11 +221,11 @@ local function prepare(url, checked, wires, around)
   self.hooks.patience = self.limits.opening
   self.secrets, message = credentials.new(self.hooks, target, checked, self.proxy)
   if not self.secrets then
-    error("khp.connect: option 'headers': " .. message, 4)
+    error(what .. ": option 'headers': " .. message, 4)
   end
   message = attempt.problem(self)
   if message then
-    error("khp.connect: " .. message, 4)
+    error(what .. ": " .. message, 4)
   end
   self.tracker = redirect.new(target, { rule = self:rule(), limit = self.limits.redirects })
   return self
@@ -284,7 +290,7 @@ local function make(self)
 end
 
 local function connect(url, checked, wires, around)
-  local self, message, code, detail = prepare(url, checked, wires, around)
+  local self, message, code, detail = prepare("khp.connect", url, checked, wires, around)
   if not self then
     return nil, message, code, detail
   end
@@ -342,14 +348,15 @@ end
 client.declaration = declaration
 
 --- A call that is checked and not made yet. Throws what connect() throws, at the line of its caller's caller.
+---@param what string how the caller is called, for the messages
 ---@param url string
 ---@param checked table options, checked
 ---@param wires khp.Wires
 ---@param around khp.World
 ---@return khp.Call?
 ---@return string? message, string? code, table? detail
-function client.prepare(url, checked, wires, around)
-  local call, message, code, detail = prepare(url, checked, wires, around)
+function client.prepare(what, url, checked, wires, around)
+  local call, message, code, detail = prepare(what, url, checked, wires, around)
   return call, message, code, detail
 end
 

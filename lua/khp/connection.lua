@@ -86,7 +86,7 @@ local events = {}
 function events.closed(self, state, code, reason, clean, by)
   conn.fields(self).closed = { code = code, reason = reason, clean = clean, by = by }
   if not clean and log.enabled "info" then
-    log.info("%s: ended with %d by %s: %s", log.peer(self), code, by, log.quote(reason))
+    log.info("%s: ended with %d by %s%s", log.peer(self), code, by, reason ~= "" and ": " .. log.quote(reason) or "")
   end
   task.wake(state, nil, "closed")
   if state.draining then

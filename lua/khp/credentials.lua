@@ -76,10 +76,11 @@ end
 ---@return khp.Proxy? proxy, string? message
 function credentials.proxy(text)
   local u, message = uri.parse(text)
-  if not u then
+  if not u and text:find "^http://" then
     return nil, message
-  elseif u.scheme ~= "http" or u.target ~= "/" then
-    return nil, "must be http://[user:password@]host:port"
+  elseif not u or u.scheme ~= "http" or u.target ~= "/" then
+    local bad = message and message:match "^bad URL '.-': " or "" -- without its password
+    return nil, bad .. "must be http://[user:password@]host:port"
   end
   local proxy = { url = uri.format(u):gsub("/$", ""), host = u.host, port = u.port, asked = false }
   local username, password = uri.credentials(u)

@@ -116,6 +116,9 @@ local function take_event(self, machine)
     machine:message(a, b)
   elseif name == "closed" and by == "local" and violations[a] then
     self.failure = { b, violations[a], { code = a, reason = b, permanent = true } }
+  elseif name == "closed" and by == "local" then
+    local reason = b ~= "" and b or "closed with " .. a
+    self.failure = { "an extension ended the connection: " .. reason, "EEXTENSION", { code = a, reason = b } }
   elseif name == "closed" then
     machine:finish(a, b)
   elseif name == "deadline" then

@@ -59,13 +59,15 @@ khp.backend = loop.backend
 
 local stopped = false
 
---- Does what is ready. 0 never waits, a number waits at most so many seconds for something to do, nil waits for it,
---- but no longer than half a second, so that the interpreter can heed an interrupt.
+--- Does what is ready. 0 and less never wait, a number waits at most so many seconds for something to do, nil waits for
+--- it, but no longer than half a second, so that the interpreter can heed an interrupt.
 ---@param seconds number?
 function khp.step(seconds)
-  if seconds ~= nil and type(seconds) ~= "number" then
-    error("step: seconds expected, not " .. type(seconds), 2)
-  elseif not loop.step(seconds) then
+  if seconds ~= nil and (type(seconds) ~= "number" or seconds ~= seconds) then
+    error("step: seconds expected, not " .. tostring(seconds), 2)
+  end
+  seconds = seconds and math.max(seconds, 0)
+  if not loop.step(seconds) then
     error("khp.step inside a callback or task: the loop is turning already", 2)
   end
 end

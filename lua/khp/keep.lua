@@ -37,8 +37,8 @@ local FRAME = 14
 local declaration
 do
   local entries = {
-    delay = { type = "number", default = 0.5, min = 0 },
-    longest = { type = "number", default = 30, min = 0 },
+    delay = { type = "number", default = 0.5, min = 0.001 },
+    longest = { type = "number", default = 30, min = 0.001 },
     jitter = { type = "number", default = 1, min = 0, max = 1 },
     stable = { type = "number", default = 10, min = 0 },
     attempts = { type = "integer", min = 1 },
@@ -55,8 +55,9 @@ do
 end
 
 ---@class khp.KeepOptions: khp.ConnectOptions  all but on_close
----@field delay number? seconds: the first wait is no longer, and each further failure doubles that; default 0.5
----@field longest number? seconds that a wait has at most; default 30
+---@field delay number? seconds, at least 0.001: the first wait is no longer, and each further failure doubles that;
+---  default 0.5
+---@field longest number? seconds, at least 0.001, that a wait has at most; default 30
 ---@field jitter number? 0 to 1: the share of a wait that is left to chance; default 1, all of it
 ---@field stable number? seconds after which a connection counts as one that stood: the waits begin anew; default 10
 ---@field attempts integer? how many may fail in a row until it gives up; default: any number
@@ -147,7 +148,7 @@ local function connect(self)
   self.call = nil
   if not call then
     local message, code, detail
-    call, message, code, detail = client.prepare(self.url, self.given, self.wires, self.world)
+    call, message, code, detail = client.prepare("khp.keep", self.url, self.given, self.wires, self.world)
     if not call then
       return nil, message, code, detail
     end
@@ -300,7 +301,7 @@ function keep.new(url, given)
     end,
   }, { __index = attempt.wires })
   local message, code, detail
-  self.call, message, code, detail = client.prepare(url, self.given, self.wires, self.world)
+  self.call, message, code, detail = client.prepare("khp.keep", url, self.given, self.wires, self.world)
   if not self.call then
     return nil, message, code, detail
   elseif checked.tls then
@@ -419,7 +420,7 @@ end
 ---@return "connecting"|"up"|"waiting"|"closed" state
 ---@return khp.Connection?
 function methods:state()
-  return self.phase, self.conn
+  return self.phase, self.phase == "up" and self.conn or nil
 end
 
 --- The connection, as soon as there is one. Any number of tasks may wait.

@@ -6,6 +6,14 @@ local options = require "khp.options"
 
 local listening = {}
 
+-- It goes into every response (RFC 2616 14.38).
+local function is_header(value)
+  if type(value) == "string" and (value:find "[%c\127]" or value:find "^%s*$") then
+    return false, "must be a header's value: not empty, and without control characters"
+  end
+  return true
+end
+
 local declaration = options.declare("khp.listen", {
   host = { type = "string" },
   port = { type = "integer", min = 0, max = 65535 },
@@ -26,7 +34,7 @@ local declaration = options.declare("khp.listen", {
   on_close = { type = "function" },
   on_drain = { type = "function" },
   limits = { type = "table" },
-  server_header = { type = "string|boolean", default = "khp" },
+  server_header = { type = "string|boolean", default = "khp", check = is_header },
   trace = { type = "function" },
 })
 

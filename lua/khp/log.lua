@@ -6,13 +6,14 @@ local core = require "khp.core"
 
 local log = {}
 
-local levels = { error = 1, warn = 2, info = 3, debug = 4 }
+local levels = { off = 0, error = 1, warn = 2, info = 3, debug = 4 }
 
---- The least important level that is written: "error", "warn" (default), "info", "debug", or "off".
+--- The least important level that is written: "error", "warn" (default), "info", "debug", or "off". Another value
+--- throws.
 ---@type string
 log.level = "warn"
 
---- How the lines look that go to standard error: "text", or "json" for an object of JSON in each.
+--- How the lines look that go to standard error: "text", or "json" for an object of JSON in each. Another value throws.
 ---@type "text"|"json"
 log.format = "text"
 
@@ -105,7 +106,11 @@ end
 ---@param level string
 ---@return boolean
 function log.enabled(level)
-  return levels[level] <= (levels[log.level] or 0)
+  local rank = levels[level]
+  if not rank then
+    error("log: a level expected, not " .. tostring(level), 2)
+  end
+  return rank > 0 and rank <= levels[log.level]
 end
 
 local function writer(level)
@@ -170,6 +175,13 @@ function log.quote(text, most)
   return (text:gsub("\194[\128-\159]", escape_byte))
 end
 
+--- The same in quotation marks, in which it cannot pass for our own words.
+---@param text string
+---@return string
+function log.quoted(text)
+  return '"' .. log.quote(text):gsub('["\\]', "\\%0") .. '"'
+end
+
 --- A text of several lines in a log, an error with its traceback: likewise, with its lines and tabs as they are.
 ---@param text string
 ---@param most integer? default 8000 bytes
@@ -179,4 +191,38 @@ function log.lines(text, most)
   return (text:gsub("\194[\128-\159]", escape_byte))
 end
 
-return log
+-- Settings ------------------------------------------------------------------------------------------------------------
+
+local settings = {}
+
+-- A setting that means nothing would silence what it is about.
+local lawful = {
+  level = function(value)
+    return levels[value], "off, error, warn, info or debug"
+  end,
+  format = function(value)
+    return value == "text" or value == "json", "text or json"
+  end,
+  sink = function(value)
+    return type(value) == "function", "a function"
+  end,
+}
+
+for name in pairs(lawful) do
+  settings[name], log[name] = log[name], nil
+end
+
+return setmetatable(log, {
+  __index = settings,
+  __newindex = function(_, name, value)
+    local check = lawful[name]
+    if not check then
+      error("log: there is no setting '" .. tostring(name) .. "'", 2)
+    end
+    local ok, expected = check(value)
+    if not ok then
+      error(("log.%s: %s expected, not %s"):format(name, expected, tostring(value)), 2)
+    end
+    settings[name] = value
+  end,
+})

@@ -106,6 +106,8 @@ local function is_a(value, kind)
   return kind == "strings" and is_strings(value) or kind == "any"
 end
 
+local WITH_ARTICLE = { integer = "an integer", strings = "an array of strings" }
+
 -- What is wrong with this value, or nil.
 local function problem(option, value)
   local kind = option.type
@@ -115,8 +117,12 @@ local function problem(option, value)
       fits = fits or is_a(value, one)
     end
     if not fits then
-      local article = kind == "strings" and "an array of strings" or kind:gsub("|", " or ")
-      return "must be " .. article .. ", not " .. (type(value) == "number" and tostring(value) or type(value))
+      local wanted = {}
+      for one in kind:gmatch("[^|]+") do
+        wanted[#wanted + 1] = WITH_ARTICLE[one] or "a " .. one
+      end
+      return "must be " .. concat(wanted, " or ") .. ", not " ..
+        (type(value) == "number" and tostring(value) or type(value))
     end
   end
   if type(value) == "number" then

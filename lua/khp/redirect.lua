@@ -143,7 +143,7 @@ local function permit(self, reference, rule)
     to, message = resolve(self, answer)
     wrong = not to and message or problem(self, to, true)
   else
-    wrong = not answer and "the policy refused" or problem(self, to)
+    wrong = not answer and "the rule's function refused" or problem(self, to)
   end
   return not wrong and to, wrong, type(answer) == "string" and answer or nil
 end

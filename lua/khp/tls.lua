@@ -83,6 +83,13 @@ end
 
 local defaults = {}
 
+--- Looks for mistakes in the settings of a client, and throws them.
+---@param given khp.ClientTls
+---@param level integer whose line to blame
+function tls.check_client(given, level)
+  options.verify(client_declaration, given, level + 1)
+end
+
 --- Settings of a client, and the server name it asks for. Unknown options throw. The same table given again means
 --- the same settings, with the sessions that can be resumed; files are not read again then.
 ---@param given khp.ClientTls?

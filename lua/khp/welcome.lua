@@ -324,19 +324,31 @@ function events.deadline(self, state)
   end
 end
 
+-- Was the last word a 401, to which no further request came? Then leaving is the client's answer to it.
+local function is_challenged(state)
+  return not state.deciding and state.decided and state.decided.action == "challenge"
+end
+
 --- Ends the handshake of a connection, if it is going on, on our side.
 ---@param self userdata
 ---@param state table
 ---@param reason string for the log
 function welcome.give_up(self, state, reason)
+  local code, detail = "ECLOSED", nil
+  if is_challenged(state) then
+    code, detail = "EAUTH", { status = 401 }
+  end
   decide_no_more(state)
   if state.machine then
-    finish(self, state, reason, "ECLOSED")
+    finish(self, state, reason, code, detail)
     state.machine = nil
   end
 end
 
-function events.closed(self, state, code, reason)
+function events.closed(self, state, code, reason, _, by)
+  if by == "peer" then
+    reason = ("the client closed with %d%s"):format(code, reason ~= "" and " " .. log.quoted(reason) or "")
+  end
   welcome.give_up(self, state, reason == "" and "closed with " .. code or reason)
 end
 

@@ -424,7 +424,7 @@ describe("credentials", function()
         ["^credentials: unknown option 'user'"] = function()
           return { user = "joe" }
         end,
-        ["^credentials: option 'password' must be string"] = function()
+        ["^credentials: option 'password' must be a string"] = function()
           return { username = "joe", password = 1 }
         end,
       } do

@@ -214,7 +214,7 @@ describe("a client's policy", function()
         local none, message, code, detail = khp.connect(url, with(no ~= "nil" and no or nil))
         assert.is_nil(none)
         assert.equal("EREDIRECT", code)
-        assert.matches("the policy refused", message)
+        assert.matches("the rule's function refused", message)
         assert.equal("/a", detail.location)
       end
       assert.equal(url .. "a " .. url .. " 1", asked[1])
@@ -289,7 +289,7 @@ describe("a client's policy", function()
       fails("request = function() return { ['X-A'] = 'b' } end", "request: unknown option 'X%-A' %(known: ")
       fails("request = function() return { header = {} } end",
         "request: unknown option 'header', did you mean 'headers'")
-      fails("request = function() return { body = 1 } end", "request: option 'body' must be string, not 1$")
+      fails("request = function() return { body = 1 } end", "request: option 'body' must be a string, not 1$")
       fails("request = function() return { expect = true } end", "request: expect needs a body$")
       fails("request = function() return { headers = { Upgrade = 'x' } } end",
         "request: the header 'Upgrade' is the handshake's own$")

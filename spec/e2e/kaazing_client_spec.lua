@@ -240,7 +240,7 @@ describe("a client of Kaazing's gateway", function()
         local detail = refused(url, { redirects = "never" }, "EREDIRECT", "the rule is never")
         assert.same({ target .. "?.kl=Y", true }, { detail.location, detail.permanent })
         refused(url, { redirects = "same-origin" }, "EREDIRECT", "the rule is same%-origin")
-        refused(url, { policy = policy(false) }, "EREDIRECT", "the policy refused")
+        refused(url, { policy = policy(false) }, "EREDIRECT", "the rule's function refused")
         local other = serve() .. "?.kl=Y&other"
         assert.equal(other, assert(connect(url, { policy = policy(other) })).url)
         assert.same({ { target .. "?.kl=Y", url, 1 }, { target .. "?.kl=Y", url, 1 } }, seen)

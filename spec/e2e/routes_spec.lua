@@ -241,7 +241,7 @@ describe("a server with routes", function()
       ["routes[1]: path and pattern: a route has one of them"] = { { path = "/a", pattern = "^/a$" } },
       ["routes[1]: pattern: malformed pattern (missing ']')"] = { { pattern = "[" } },
       ["routes[1]: unknown option 'pth', did you mean 'path'?"] = { { pth = "/" } },
-      ["routes[1]: option 'on_open' must be function, not string"] = { { on_open = "x" } },
+      ["routes[1]: option 'on_open' must be a function, not string"] = { { on_open = "x" } },
       ["routes[1]: host: a host expected, 'example.org' or '*.example.org', not 'http://a'"] =
         { { host = "http://a" } },
       ["routes[1]: host: a host expected, 'example.org' or '*.example.org', not 'a:80'"] =

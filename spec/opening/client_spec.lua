@@ -145,7 +145,7 @@ describe("the request", function()
   end)
 
   local mistakes = {
-    ["no host"] = { { host = false }, "option 'host' must be string" },
+    ["no host"] = { { host = false }, "option 'host' must be a string" },
     ["an unknown option"] = { { protocol = "x" }, "unknown option 'protocol', did you mean 'protocols'" },
     ["a protocol twice"] = { { protocols = { "a", "a" } }, "the protocol 'a' is there twice" },
     ["a protocol that is no token"] = { { protocols = { "a b" } }, "a protocol must be a token, not 'a b'" },

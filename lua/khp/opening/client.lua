@@ -11,7 +11,7 @@ local reader = require "khp.opening.reader"
 
 local append, push, enter, show = common.append, common.push, common.enter, common.show
 local concat = table.concat
-local lower, sub = string.lower, string.sub
+local find, lower, sub = string.find, string.lower, string.sub
 local error, ipairs, setmetatable = error, ipairs, setmetatable
 
 local client = {}
@@ -29,10 +29,18 @@ methods.legal = {
   failed = {},
 }
 
+-- RFC 6455 4.1: 16 bytes in base64.
+local function is_key(value)
+  if not find(value, "^[%w+/]+==$") or #value ~= 24 then
+    return false, "must be 16 bytes in base64"
+  end
+  return true
+end
+
 local declaration = options.declare("khp.opening.client", {
   host = { type = "string", required = true },
   target = { type = "string", default = "/" },
-  key = { type = "string" },
+  key = { type = "string", check = is_key },
   protocols = { type = "strings", default = {} },
   extensions = { type = "strings", default = {} },
   headers = { type = "table" },
