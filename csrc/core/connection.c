@@ -130,8 +130,12 @@ static bool is_stalled(struct khp_conn *conn) {
     return now - conn->moved >= conn->settings->ping_ms + conn->settings->pong_ms;
 }
 
+static bool release_paused(struct khp_conn *conn);
+
 static void keepalive_open(struct khp_conn *conn) {
     const struct khp_conn_settings *settings = conn->settings;
+    if (release_paused(conn) || !settings->ping_ms)
+        return;
     uint64_t silence = khp_net_loop_now(conn->loop) - conn->heard;
     if (is_stalled(conn)) {
         fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "the peer does not read");
@@ -235,6 +239,12 @@ static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
     khp_net_stream_pause(conn->stream);
 }
 
+/* Has the owner paused, and would a message more be more than its bytes? With extensions a few of
+ * them may stand for many (RFC 7692), so nothing is made of what has been read already. */
+static bool withholds(const struct khp_conn *conn) {
+    return conn->paused && conn->reader.allowed_rsv != 0 && conn->state == KHP_CONN_OPEN;
+}
+
 static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
     while (reads_frames(conn) && (n > 0 || khp_ws_reader_holds(&conn->reader))) {
         struct khp_ws_message message;
@@ -253,7 +263,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
             conn->settings->traffic.messages_in++;
             conn->holding = conn->stepwise;
             conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
-            if (conn->holding && conn->state == KHP_CONN_OPEN) {
+            if ((conn->holding && conn->state == KHP_CONN_OPEN) || withholds(conn)) {
                 hold(conn, bytes, n);
                 return;
             }
@@ -289,15 +299,28 @@ static void release_held(struct khp_conn *conn) {
     }
 }
 
+/* What was held because of a pause that is over, in a turn of its own. true: there was something,
+ * and the timer is set anew. */
+static bool release_paused(struct khp_conn *conn) {
+    if (!conn->held || conn->holding || conn->paused)
+        return false;
+    if (conn->settings->ping_ms)
+        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
+    release_held(conn);
+    if (conn->stream && !conn->paused && !conn->holding)
+        khp_net_stream_resume(conn->stream);
+    return true;
+}
+
 static void on_read(void *owner, uint8_t *bytes, size_t n) {
     struct khp_conn *conn = owner;
     conn->heard = khp_net_loop_now(conn->loop);
     conn->settings->traffic.bytes_in += n;
-    if (conn->holding && conn->state == KHP_CONN_CLOSING)
-        release_held(conn); /* the peer's close frame may be in it */
+    if (conn->state == KHP_CONN_CLOSING || !(conn->holding || conn->paused))
+        release_held(conn); /* comes first; and the peer's close frame may be in it */
     if (conn->state == KHP_CONN_RAW)
         conn->handler->bytes(conn->owner, bytes, n);
-    else if (!conn->holding) /* or the peer is gone, and the next message is not asked for */
+    else if (!conn->holding && !withholds(conn)) /* or the peer is gone, and nobody asks for more */
         read_frames(conn, bytes, n);
 }
 
@@ -312,6 +335,8 @@ static void on_drained(void *owner) {
 static void on_end(void *owner, const struct khp_net_error *why) {
     struct khp_conn *conn = owner;
     bool was_raw = conn->state == KHP_CONN_RAW;
+    if (!(conn->holding || conn->paused))
+        release_held(conn);
     enter(conn, KHP_CONN_GONE);
     conn->peer = *khp_net_stream_endpoint(conn->stream);
     conn->stream = NULL;
@@ -428,7 +453,6 @@ void khp_conn_open(struct khp_conn *conn) {
     conn->heard = khp_net_loop_now(conn->loop);
     if (conn->settings->ping_ms)
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
-    khp_conn_next(conn);
 }
 
 bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
@@ -492,7 +516,9 @@ void khp_conn_resume(struct khp_conn *conn) {
         conn->paused = false;
         conn->heard = khp_net_loop_now(conn->loop); /* the silence was ours */
         conn->pinged = false;
-        if (!conn->holding)
+        if (conn->held && !conn->holding)
+            khp_net_timer_start(conn->loop, &conn->keepalive, 0);
+        else if (!conn->holding)
             khp_net_stream_resume(conn->stream);
     }
 }

@@ -147,7 +147,7 @@ void khp_conn_stepwise(struct khp_conn *conn);
 void khp_conn_next(struct khp_conn *conn);
 
 /* From now on the limits of an open connection hold, and keepalive runs; a deadline was the
- * handshake's and is gone. What was held is delivered here. */
+ * handshake's and is gone. What was held comes with khp_conn_next(). */
 void khp_conn_open(struct khp_conn *conn);
 
 /*
@@ -190,7 +190,9 @@ void khp_conn_abort(struct khp_conn *conn);
 /* `deadline` after so many milliseconds; a new call replaces the old; UINT64_MAX: none. */
 void khp_conn_deadline(struct khp_conn *conn, uint64_t ms);
 
-/* Stops and starts reading. Up to one read's worth of messages may still come after a pause. */
+/* Stops and starts reading. Up to one read's worth of messages may still come after a pause; none
+ * where frames may have reserved bits, for then few bytes may be large messages. What a peer that
+ * goes away meanwhile has left is lost then. */
 void khp_conn_pause(struct khp_conn *conn);
 void khp_conn_resume(struct khp_conn *conn);
 

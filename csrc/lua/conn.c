@@ -87,17 +87,10 @@ static int conn_upgrade(lua_State *L) {
     return 1;
 }
 
-/* Calls that may deliver what was held: events run on L meanwhile. */
-static int deliver_held(lua_State *L, void (*call)(struct khp_conn *)) {
-    struct lkhp_conn *self = lkhp_conn_check(L);
-    lua_State *before = lkhp_borrow(self->loop, L);
-    call(&self->conn);
-    self->loop->L = before;
-    return 0;
-}
-
+/* open(conn): the application's from now on; what was held comes with next() */
 static int conn_open(lua_State *L) {
-    return deliver_held(L, khp_conn_open);
+    khp_conn_open(&lkhp_conn_check(L)->conn);
+    return 0;
 }
 
 static int conn_stepwise(lua_State *L) {
@@ -105,8 +98,13 @@ static int conn_stepwise(lua_State *L) {
     return 0;
 }
 
+/* next(conn): delivers what was held, up to the next message; events run on L meanwhile */
 static int conn_next(lua_State *L) {
-    return deliver_held(L, khp_conn_next);
+    struct lkhp_conn *self = lkhp_conn_check(L);
+    lua_State *before = lkhp_borrow(self->loop, L);
+    khp_conn_next(&self->conn);
+    self->loop->L = before;
+    return 0;
 }
 
 /* feed(conn, bytes): what came behind the opening's head; its messages are delivered before it

@@ -36,6 +36,7 @@ local unpack = table.unpack or unpack
 ---@field settings userdata? TLS
 ---@field server_name string?
 ---@field conn userdata
+---@field extensions khp.Extensions as they are offered on this connection
 ---@field pipe khp.Pipeline? of the extensions that are at work
 ---@field claims table<string, string> what they have for themselves: see khp.extension
 ---@field wanted khp.Action? what the policy's `response` explicitly asked for
@@ -55,13 +56,13 @@ for _, name in ipairs { "open", "bytes", "closed" } do
   end
 end
 
-local function opening_options(call, target, headers)
+local function opening_options(call, target, headers, extensions)
   return {
     host = uri.host(target),
     target = target.target,
     key = call.wires.key,
     protocols = call.options.protocols,
-    extensions = call.extensions:for_opening(call.options.khp),
+    extensions = extensions:for_opening(call.options.khp),
     headers = headers,
     origin = call.options.origin,
     khp = call.options.khp,
@@ -75,7 +76,7 @@ end
 ---@param call khp.Call
 ---@return string?
 function attempt.problem(call)
-  local given = opening_options(call, call.first, call.secrets:headers(call.first))
+  local given = opening_options(call, call.first, call.secrets:headers(call.first), call.extensions)
   local ok, message = pcall(opening.new, given)
   return not ok and message:gsub("^khp%.opening%.client: ", "") or nil
 end
@@ -97,6 +98,7 @@ function attempt.new(call, target, headers, settings, server_name)
     headers = headers,
     settings = settings,
     server_name = server_name,
+    extensions = call.extensions:renew(),
     claims = {},
     due = wires.now() + timeout,
   }, mt)
@@ -263,7 +265,7 @@ local function refused(self, response)
 end
 
 local function open_websocket(self)
-  local machine = opening.new(opening_options(self.call, self.target, self.headers))
+  local machine = opening.new(opening_options(self.call, self.target, self.headers, self.extensions))
   local what, a, b, c = drive(self, machine, "opening")
   if what == "open" then
     self.call.secrets:accepted()
@@ -301,7 +303,7 @@ end
 
 -- Puts what was negotiated to work. false, message, code, detail: it cannot.
 local function extend(self, negotiated, response)
-  local agreed, message = self.call.extensions:agreed(negotiated, self.claims)
+  local agreed, message = self.extensions:agreed(negotiated, self.claims)
   if agreed and not agreed[1] then
     return true
   elseif agreed then
@@ -318,9 +320,6 @@ end
 -- The application's turn. What came with the end of the handshake are its first messages.
 local function hand_over(self, opened, completed)
   local options = self.call.options
-  if self.pipe then
-    self.pipe:open()
-  end
   local early = {}
   for i = 1, #self do
     early[i] = self[i]
@@ -334,7 +333,7 @@ local function hand_over(self, opened, completed)
     data = type(self.call.session.data) == "table" and self.call.session.data or nil,
   }, {
     on_message = options.on_message, on_close = options.on_close, on_drain = options.on_drain,
-  }, self.head, nil, early)
+  }, self.head, nil, self.pipe, early)
 end
 
 local function run(self)

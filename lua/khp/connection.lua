@@ -45,6 +45,7 @@ local INBOX_BYTES, INBOX_MESSAGES = 1024 * 1024, 1024
 --   full, held         reading is stopped by the inbox; by pause()
 --   pings, draining, ending            places of ping(), drain() and close()
 --   on_gone    told when the stream is gone
+--   pipe       of extensions
 
 local function enqueue(self, message, kind)
   local state = conn.state(self)
@@ -184,17 +185,22 @@ end
 ---@param handlers khp.Handlers
 ---@param head string? the opening request's head, from which the field `request` is made when asked for
 ---@param on_gone fun(conn: userdata)?
+---@param pipe khp.Pipeline? of the extensions that are at work
 ---@param early table[]? events that came already, in order: { "message", message, kind }, { "closed", … }; what the
 ---  connection holds back still comes after them
-function connection.adopt(self, fields, handlers, head, on_gone, early)
+function connection.adopt(self, fields, handlers, head, on_gone, pipe, early)
   fields[lazy] = head
   conn.fields(self, setmetatable(fields, lazy))
-  conn.on_event(self, events, { handlers = handlers, on_gone = on_gone })
+  conn.on_event(self, events, { handlers = handlers, on_gone = on_gone, pipe = pipe })
   conn.on_message(self, handlers.on_message or enqueue)
+  conn.open(self)
+  if pipe then
+    pipe:open()
+  end
   for i = 1, early and #early or 0 do
     replay(self, unpack(early[i], 1, 7))
   end
-  conn.open(self)
+  conn.next(self)
 end
 
 -- nil, "closed", "ECLOSED", detail
@@ -324,11 +330,20 @@ function methods.close(self, code, reason)
   end
   conn.close(self, code or 1000, reason or "")
   local state = conn.state(self)
-  if not self.closed and not (state.ending and state.ending.waiter) and task.can_wait() then
+  local is_adopted = state.handlers ~= nil -- else it is an extension that closes, in the middle of a handshake
+  if is_adopted and not self.closed and not (state.ending and state.ending.waiter) and task.can_wait() then
     state.ending = state.ending or {}
     task.wait(state.ending)
   end
   return true
+end
+
+--- An extension at work on this connection: what its start() returned.
+---@param name string
+---@return khp.ExtensionSession? session nil: it was not agreed, or does nothing here
+function methods.extension(self, name)
+  local pipe = conn.state(self).pipe
+  return pipe and pipe:session(name)
 end
 
 --- Stops reading: the peer is slowed down by TCP. What was read already may still come. Keepalive rests meanwhile.

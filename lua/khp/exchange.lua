@@ -15,7 +15,10 @@ local on = {}
 
 function on.send(self, _, bytes, kind)
   self:trace("send", "extended", bytes)
-  self.wires.send_handshake(self.conn, bytes, kind)
+  local sent, message, code, detail = self.wires.send_handshake(self.conn, bytes, kind)
+  if not sent and code ~= "ECLOSED" then -- an extension has refused
+    self.failure = { message, code, detail }
+  end
 end
 
 function on.response(self, machine, response, action)
@@ -48,7 +51,7 @@ local function additions(self, count)
     version = "1.1",
     url = uri.format(target),
     protocols = copy(asked.protocols),
-    extensions = copy(self.extensions),
+    extensions = copy(self.asked),
   }, count)
 end
 
@@ -138,7 +141,7 @@ function exchange.run(self, opened)
   function call.hooks.left()
     return math.max(due - self.wires.now(), 0)
   end
-  local extensions = call.extensions:for_extended(opened.extensions)
+  local extensions = self.extensions:for_extended(opened.extensions)
   local machine = kaazing.new {
     target = target.target,
     protocols = call.options.protocols,
@@ -149,7 +152,7 @@ function exchange.run(self, opened)
     now = self.wires.now(),
     timeout = patience,
   }
-  self.extensions = http.extensions(table.concat(extensions, ", "))
+  self.asked = http.extensions(table.concat(extensions, ", "))
   local given = additions(self, 1)
   if not given then
     return self:hook_failed()

@@ -234,12 +234,32 @@ local function pack(...)
   return { n = select("#", ...), ... }
 end
 
+-- The coroutine in which a callback runs outside of the loop's turn.
+local called_back
+
+local function after_call(before, ...)
+  called_back = before
+  return ...
+end
+
+--- Calls f(...) as a callback, wherever that is: nothing in it may wait.
+---@param f function
+---@param ... any
+---@return boolean ok
+---@return any ... results, or the error with its traceback
+function task.call_back(f, ...)
+  local before = called_back
+  called_back = coroutine.running() or true -- LuaJIT's and Lua 5.1's main chunk is no coroutine
+  return after_call(before, xpcall(f, debug.traceback, ...))
+end
+
 -- Who is asking: a task's coroutine, true for the main chunk, or an error at the caller's line.
 local function who(level)
   local co, main = coroutine.running()
-  if co and tasks[co] then
+  local is_callback = (co or true) == called_back
+  if co and tasks[co] and not is_callback then
     return co
-  elseif loop.entered() then
+  elseif is_callback or loop.entered() then
     error("this call waits, and a callback must not: use khp.spawn(f)", level + 1)
   elseif co and not main then
     error("this call waits, and this coroutine is not khp's: start it with khp.spawn(f)", level + 1)
@@ -257,6 +277,9 @@ end
 ---@return boolean
 function task.can_wait()
   local co, main = coroutine.running()
+  if (co or true) == called_back then
+    return false
+  end
   return (co and tasks[co] or (main or not co) and not loop.entered()) and true or false
 end
 

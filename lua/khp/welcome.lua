@@ -37,6 +37,7 @@ local KHP = common.KHP
 --   head        of the opening request, from which the field `request` is made: all bytes received so far
 --   negotiated  in the opening: extensions, parsed
 --   extensions  what is agreed to without a policy's word; nil: nobody said
+--   chosen      which definition gave each answer, where the policy said nothing
 --   claims      what extensions that are at work have for themselves: nil or as khp.extension says
 --   pipe        of these
 --   leads       where a client of Kaazing is to be led, as the opening was decided
@@ -82,7 +83,7 @@ local function extend(self, state, negotiated)
     return true
   end
   state.claims = state.claims or {}
-  local agreed, message = (state.extensions or extension.none):agreed(negotiated, state.claims)
+  local agreed, message = (state.extensions or extension.none):agreed(negotiated, state.claims, state.chosen)
   if agreed and agreed[1] then
     state.pipe, message = pipeline.attach(self, state.pipe, "server", agreed)
   end
@@ -104,10 +105,7 @@ local function open(self, state, protocol, extensions, khp)
   }
   state.machine = nil
   owner.account:open(self, state, machine, protocol, khp)
-  connection.adopt(self, fields, place.handlers, state.head, owner.on_gone)
-  if state.pipe then
-    state.pipe:open()
-  end
+  connection.adopt(self, fields, place.handlers, state.head, owner.on_gone, state.pipe)
   if place.on_open then
     task.spawn(serve, self, place)
   end
@@ -201,7 +199,7 @@ local function begin_extended(self, state, result)
   local now = loop.now()
   local machine = kaazing.new(state.server.extended, result, now, state.server.tls ~= nil, state.leads)
   state.step, state.machine, state.negotiated = "extended", machine, result.extensions
-  state.extensions = state.extensions or kaazing_opening.extensions(result.request)
+  state.extensions = kaazing_opening.extensions(result.request, state.extensions)
   schedule(self, machine, now)
   conn.on_message(self, extended_message)
   pump(self, state)
@@ -261,7 +259,13 @@ function carry_out.extended.send(self, state, bytes, kind)
   if state.server.trace then
     state.server.trace("send", "extended", bytes)
   end
-  conn.send_handshake(self, bytes, kind)
+  local sent, message, code = conn.send_handshake(self, bytes, kind)
+  if not sent and code ~= "ECLOSED" and state.machine then -- an extension has refused
+    complain(state, message)
+    finish(self, state, message, code)
+    state.machine = nil
+    conn.close(self, 1011, "internal error")
+  end
 end
 
 function carry_out.extended.close(self, state, code, reason)

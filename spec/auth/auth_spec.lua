@@ -47,6 +47,21 @@ describe("khp.auth", function()
     assert.matches("needs a username", message)
   end)
 
+  it("asks a function about schemes that it does not know, the known ones first", function()
+    local asked = {}
+    local answerer = auth.new(function(_, _, scheme, challenge)
+      asked[#asked + 1] = scheme .. " " .. (challenge.token68 or "")
+      return scheme == "Negotiate" and { token = "YII" .. challenge.token68 } or nil
+    end)
+    local challenges = http.challenges 'Application Negotiate abc=, Basic realm="a"'
+    assert.equal("Negotiate YIIabc=", (answerer:answer(challenges)))
+    assert.same({ "Basic ", "Negotiate abc=" }, asked)
+    local _, message = auth.new(function()
+      return { username = "joe", password = "welcome" }
+    end):answer(http.challenges "Negotiate")
+    assert.equal("Negotiate needs a token", message)
+  end)
+
   it("does not offer the same credentials twice [E13]", function()
     local answerer = auth.new(BOTH)
     local challenges = http.challenges 'Basic realm="a"'

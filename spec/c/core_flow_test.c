@@ -385,6 +385,7 @@ static void next(struct party *p) {
 static void open_now(struct party *p) {
     p->asks = true;
     khp_conn_open(&p->conn);
+    khp_conn_next(&p->conn);
     p->asks = false;
 }
 
@@ -431,6 +432,62 @@ static void limits_change_between_one_message_and_the_next(void **state) {
         UNTIL(p.seen[MESSAGE] + p.seen[CLOSED] == 2);
         assert_heard(&p, opened ? "text(first) text(second) "
                                 : "text(first) closed(1009 local message is too big) ");
+        party_over(&p);
+    }
+}
+
+static void pause_here(struct party *p) {
+    khp_conn_pause(&p->conn);
+}
+
+/* A few bytes of these may be many once an extension has had them. */
+static void behind_a_pause_no_message_of_an_extension_comes(void **state) {
+    (void)state;
+    for (unsigned ping_ms = 0; ping_ms <= 5000; ping_ms += 5000) {
+        struct party p = {.settings = new_settings()};
+        p.settings->ping_ms = ping_ms;
+        party_open(&p, KHP_WS_SERVER);
+        p.conn.reader.allowed_rsv = 4;
+        p.on[MESSAGE] = pause_here;
+        tell_many(&p, (const char *[]){"one", "two", "three", NULL});
+        UNTIL(p.seen[MESSAGE] == 1);
+        tell_text(&p, "four");
+        settle();
+        assert_heard(&p, "text(one) ");
+        khp_conn_resume(&p.conn);
+        assert_heard(&p, "text(one) "); /* not inside the call */
+        UNTIL(p.seen[MESSAGE] == 2);
+        settle();
+        assert_heard(&p, "text(one) text(two) ");
+        p.on[MESSAGE] = NULL;
+        khp_conn_resume(&p.conn);
+        UNTIL(p.seen[MESSAGE] == 4);
+        assert_heard(&p, "text(one) text(two) text(three) text(four) ");
+        tell_frame(&p, 0x88, "\x03\xe8", 2);
+        UNTIL(p.seen[CLOSED] == 1);
+        party_over(&p);
+    }
+}
+
+/* The peer goes while the pause lasts, and while what was held is about to come. */
+static void a_pause_ends_with_its_connection(void **state) {
+    (void)state;
+    for (int resumed = 0; resumed < 2; resumed++) {
+        struct party p = {0};
+        party_open(&p, KHP_WS_SERVER);
+        p.conn.reader.allowed_rsv = 4;
+        p.on[MESSAGE] = pause_here;
+        tell_many(&p, (const char *[]){"one", "two", NULL});
+        UNTIL(p.seen[MESSAGE] == 1);
+        p.on[MESSAGE] = NULL;
+        if (resumed) {
+            khp_conn_resume(&p.conn);
+            UNTIL(p.seen[MESSAGE] == 2);
+        }
+        khp_conn_close(&p.conn, 1000, "", 0);
+        tell_frame(&p, 0x88, "\x03\xe8", 2);
+        UNTIL(p.seen[CLOSED] == 1);
+        assert_int_equal(p.seen[MESSAGE], resumed ? 2 : 1);
         party_over(&p);
     }
 }
@@ -562,6 +619,8 @@ int main(void) {
         BOTH(whoever_wants_to_hears_of_pings),
         BOTH(a_frame_has_the_reserved_bits_it_is_given),
         BOTH(a_paused_connection_hears_no_messages),
+        BOTH(behind_a_pause_no_message_of_an_extension_comes),
+        BOTH(a_pause_ends_with_its_connection),
         BOTH(a_silent_peer_is_pinged_and_given_up),
         BOTH(a_peer_that_answers_is_kept),
         BOTH(whoever_talks_is_not_pinged),

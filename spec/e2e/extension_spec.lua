@@ -412,7 +412,7 @@ describe("extensions", function()
     local one, other = plain_client "x-a", plain_client "x-a"
     one:text "throw"
     assert.equal(1011, (one:closed()))
-    assert.matches("extension: .*thrown.*traceback", table.concat(lines, "\n"))
+    assert.matches("extension x%-a: .*thrown.*traceback", table.concat(lines, "\n"))
     other:text "fine"
     assert.equal("fine", other:frame().payload)
   end)

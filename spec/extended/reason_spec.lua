@@ -12,6 +12,8 @@ describe("the reason of a close", function()
 
   it("is text, whatever a peer put into the message [E16 E19]", function()
     assert.equal("a?b??c ~", reason "a\255b\r\nc ~")
-    assert.equal(("?"):rep(120) .. "...", reason(("ü"):rep(100)))
+    assert.equal(("ü"):rep(60) .. "...", reason(("ü"):rep(100))) -- no half of a character
+    assert.equal(("ü"):rep(61), reason(("ü"):rep(61)))
+    assert.equal("a" .. ("€"):rep(39) .. "...", reason("a" .. ("€"):rep(50)))
   end)
 end)

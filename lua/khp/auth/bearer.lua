@@ -41,6 +41,22 @@ bearer.token = {
   end,
 }
 
+--- A scheme of which nothing is known but its name, as it stands in a challenge: Negotiate, or one that a server has
+--- made up. Its credentials are a token, which a function has to make for it. The weakest of all.
+---@param name string
+---@return khp.auth.Scheme
+function bearer.unknown(name)
+  return {
+    name = name,
+    strength = function()
+      return 0
+    end,
+    answer = function(_, credentials)
+      return answer(name, credentials)
+    end,
+  }
+end
+
 --- The value of WWW-Authenticate.
 ---@param realm string?
 ---@param problem string? "invalid_token" or another error of RFC 6750 3.1

@@ -2,6 +2,8 @@
 -- table of functions; those that khp brings are registered here, further ones can be added to an answerer.
 -- This file must not know how any scheme works, or what message the answer travels in.
 
+local bearer = require "khp.auth.bearer"
+
 local auth = {}
 
 local error, ipairs, lower, setmetatable, sort, type =
@@ -36,8 +38,8 @@ local error, ipairs, lower, setmetatable, sort, type =
 ---@type khp.auth.Scheme[]
 auth.schemes = {
   require "khp.auth.digest",
-  require "khp.auth.bearer",
-  require("khp.auth.bearer").token,
+  bearer,
+  bearer.token,
   (require "khp.auth.basic"), -- Lua 5.4 gives a second value
 }
 
@@ -48,7 +50,8 @@ local metatable = { __name = "khp.auth.answerer", __index = methods }
 --- An answerer for one connection attempt, all its rounds and redirects together.
 ---@param credentials khp.auth.Credentials|(fun(realm: string?, ...: any): khp.auth.Credentials?) a function is given
 ---  the realm, the location, the scheme and the khp.auth.Challenge
----@param schemes khp.auth.Scheme[]? to use instead of auth.schemes
+---@param schemes khp.auth.Scheme[]? to use instead of auth.schemes, and no others. Without this a function is asked
+---  about schemes that khp does not know, too, and what it gives is a `token`
 ---@return khp.auth.Answerer
 function auth.new(credentials, schemes)
   if type(credentials) ~= "table" and type(credentials) ~= "function" then
@@ -58,14 +61,21 @@ function auth.new(credentials, schemes)
   for _, scheme in ipairs(schemes or auth.schemes) do
     by_name[lower(scheme.name)] = scheme
   end
-  return setmetatable({ credentials = credentials, by_name = by_name, used = {}, memory = {} }, metatable)
+  return setmetatable({ credentials = credentials, by_name = by_name, asks = schemes == nil, used = {}, memory = {} },
+    metatable)
+end
+
+-- A function may know what to make of a challenge of which khp knows nothing.
+local function scheme_of(self, challenge)
+  return self.by_name[lower(challenge.scheme)]
+    or self.asks and type(self.credentials) == "function" and bearer.unknown(challenge.scheme)
 end
 
 -- The challenges that can be answered, the strongest first, the server's order among equals.
 local function candidates(self, challenges)
   local list = {}
   for i, challenge in ipairs(challenges) do
-    local scheme = self.by_name[lower(challenge.scheme)]
+    local scheme = scheme_of(self, challenge)
     local strength = scheme and scheme.strength(challenge)
     if strength then
       list[#list + 1] = { scheme = scheme, challenge = challenge, strength = strength, place = i }

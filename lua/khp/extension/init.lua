@@ -3,21 +3,25 @@
 -- file must not know connections.
 
 local http = require "khp.http"
+local log = require "khp.log"
 local options = require "khp.options"
 
-local error, ipairs, pairs, setmetatable, tostring, type = error, ipairs, pairs, setmetatable, tostring, type
+local concat, format, sort, sub = table.concat, string.format, table.sort, string.sub
+local error, ipairs, pairs, pcall, setmetatable, tostring, type, xpcall =
+  error, ipairs, pairs, pcall, setmetatable, tostring, type, xpcall
 
 local extension = {}
 
 ---@class khp.Extension  an extension of one's own, or one of khp's made with options
 ---@field name string a token
----@field offer string|string[]|(fun(): string|string[])|nil client: "name; parameter=value", or alternatives in order
----  of preference; default the bare name
----@field answer (fun(parameters: table, offer: string): table|true|nil)? server: what to agree to, name → value, or
----  true for no parameters; nil declines. Asked for each alternative until one is answered; default: agrees, without
----  parameters
----@field start fun(link: khp.Link, parameters: table): khp.ExtensionSession?, string? both: begins to work on a
----  connection; nil and a message: what was agreed cannot be
+---@field offer string|string[]|(fun(): string|string[], any)|nil client: "name; parameter=value", or alternatives in
+---  order of preference; a function is asked for each connection, and may give a second value, which start() is given;
+---  default the bare name
+---@field answer (fun(parameters: table, offer: string, request: table): table|true|nil, any)? server: what to agree
+---  to, name → value, or true for no parameters, and perhaps a second value, which start() is given; nil declines.
+---  Asked for each alternative until one is answered; default: agrees, without parameters
+---@field start fun(link: khp.Link, parameters: table, memory: any): khp.ExtensionSession?, string? both: begins to work
+---  on a connection; memory: what offer() or answer() gave besides; nil and a message: what was agreed cannot be
 ---@field rsv 1|2|3|nil the reserved bit of frames that it uses
 ---@field control string|(fun(parameters: table): string?)|nil the bytes that its control messages begin with
 ---@field handshake "opening"|"extended"|nil where it is negotiated; "extended": in the opening where there is no other;
@@ -53,8 +57,9 @@ local function stock_definition(name, parameters)
 end
 
 ---@class khp.Extensions  the option `extensions`, checked
----@field [integer] { name: string, texts: string[], definition: khp.Extension? }
+---@field [integer] { name: string, texts: string[], definition: khp.Extension?, memory: any }
 ---@field package stock table<string, khp.Extension> those of khp's own that a policy has named
+---@field package made boolean the offers of functions were made for nobody yet
 local List = {}
 List.__index = List
 
@@ -76,15 +81,32 @@ local function read_text(text)
   return list
 end
 
-local function texts_of(definition)
-  local offer = definition.offer
-  if type(offer) == "function" then
-    offer = offer()
+-- A function of a definition. What it does wrong is told with its name.
+local function ask(definition, what, ...)
+  local ok, a, b = xpcall(definition[what], debug.traceback, ...)
+  if not ok then
+    error(format("extension %s: %s: %s", definition.name, what, a), 0)
   end
-  if offer == nil then
-    return { definition.name }
+  return a, b
+end
+
+-- What a client offers, and what start() is given besides; nil and what is wrong.
+local function offer_of(definition)
+  local texts, memory = definition.offer, nil
+  if type(texts) == "function" then
+    texts, memory = ask(definition, "offer")
   end
-  return type(offer) == "table" and offer or { offer }
+  texts = type(texts) == "table" and texts or { texts or definition.name }
+  local parsed, message = http.extensions(concat(texts, ", "))
+  if not parsed or #parsed < #texts then
+    return nil, format("%s: offer: %s", definition.name, message or "an empty one")
+  end
+  for _, one in ipairs(parsed) do
+    if one.name ~= definition.name then
+      return nil, format("%s: its offer names '%s'", definition.name, one.name)
+    end
+  end
+  return texts, memory
 end
 
 local function read_definition(given, level)
@@ -92,17 +114,11 @@ local function read_definition(given, level)
   if not http.is_token(given.name) then
     return nil, ("'%s' is no name of an extension"):format(given.name)
   end
-  local texts = texts_of(given)
-  local parsed, message = http.extensions(table.concat(texts, ", "))
-  if not parsed or #parsed < #texts then
-    return nil, ("%s: offer: %s"):format(given.name, message or "an empty one")
+  local texts, memory = offer_of(given)
+  if not texts then
+    return nil, memory
   end
-  for _, one in ipairs(parsed) do
-    if one.name ~= given.name then
-      return nil, ("%s: its offer names '%s'"):format(given.name, one.name)
-    end
-  end
-  return { { name = given.name, texts = texts, definition = given } }
+  return { { name = given.name, texts = texts, definition = given, memory = memory } }
 end
 
 local function read(given, level)
@@ -122,20 +138,66 @@ end
 ---@param level integer whose line to blame, as error() counts from the function that calls list
 ---@return khp.Extensions
 function extension.list(given, what, level)
-  local list = { stock = {} }
+  local list = { stock = {}, made = true }
+  local function refuse(message)
+    error(("%s: option 'extensions': %s"):format(what, message), level + 2)
+  end
   for i = 1, #given do
     local some, message = read(given[i], level + 1)
     if not some then
-      error(("%s: option 'extensions': %s"):format(what, message), level + 1)
+      refuse(message)
     end
     for _, one in ipairs(some) do
       list[#list + 1] = one
     end
   end
+  local bits = {}
+  for _, one in ipairs(list) do -- alternatives are one extension to the peer
+    local bit = one.definition and one.definition.rsv or 0
+    if one.definition and (bits[one.name] or bit) ~= bit then
+      refuse(one.name .. ": alternatives must use the same reserved bit")
+    end
+    bits[one.name] = bit
+  end
+  return setmetatable(list, List)
+end
+
+--- These, and those of another list that have other names.
+---@param other khp.Extensions
+---@return khp.Extensions
+function List:with(other)
+  local names, list = {}, { stock = self.stock, made = self.made }
+  for i = 1, #self do
+    list[i], names[self[i].name] = self[i], true
+  end
+  for i = 1, #other do
+    list[#list + 1] = not names[other[i].name] and other[i] or nil
+  end
   return setmetatable(list, List)
 end
 
 -- Client ------------------------------------------------------------------------------------------------------------
+
+--- What is offered on one connection more: functions are asked again.
+---@return khp.Extensions
+function List:renew()
+  if self.made then
+    self.made = false
+    return self
+  end
+  local list = { stock = self.stock, made = false }
+  for i, one in ipairs(self) do
+    list[i] = one
+    if one.definition and type(one.definition.offer) == "function" then
+      local texts, memory = offer_of(one.definition)
+      if not texts then
+        error("extension " .. memory, 0)
+      end
+      list[i] = { name = one.name, texts = texts, definition = one.definition, memory = memory }
+    end
+  end
+  return setmetatable(list, List)
+end
 
 --- What the opening offers.
 ---@param khp boolean an extended handshake is asked for, too
@@ -177,21 +239,28 @@ end
 local function control_of(definition, parameters)
   local control = definition.control
   if type(control) == "function" then
-    return control(parameters)
+    return (ask(definition, "control", parameters))
   end
   return control
+end
+
+-- Does one begin with the other? Then a message of one would be taken for the other's.
+local function overlap(a, b)
+  return sub(a, 1, #b) == b or sub(b, 1, #a) == a
 end
 
 -- What extensions that work on one connection have for themselves: bits and control bytes → who has them.
 local function claim(claims, definition, parameters)
   local bit = definition.rsv and "RSV" .. definition.rsv
   local control = control_of(definition, parameters)
-  local other, what = claims[bit or false], bit
-  if not other and control then
-    other, what = claims["=" .. control], "control bytes"
+  local other, what = claims[bit or false], bit and "bit " .. bit
+  for taken, who in pairs(not other and control and claims or {}) do
+    if sub(taken, 1, 1) == "=" and overlap(sub(taken, 2), control) then
+      other, what = who, "control bytes"
+    end
   end
   if other then
-    return ("%s and %s use the same %s"):format(other, definition.name, bit == what and "bit " .. bit or what)
+    return format("%s and %s use the same %s", other, definition.name, what)
   end
   if bit then
     claims[bit] = definition.name
@@ -206,40 +275,44 @@ end
 local function definitions_of(self, name)
   local found = {}
   for _, one in ipairs(self) do
-    if one.name == name then
-      found[#found + 1] = one.definition
+    if one.name == name and one.definition then
+      found[#found + 1] = { definition = one.definition, memory = one.memory }
     end
   end
   if not found[1] then
     if not self.stock[name] then -- one for all connections, which may share what it holds
       self.stock[name] = stock_definition(name)
     end
-    found[1] = self.stock[name]
+    found[1] = self.stock[name] and { definition = self.stock[name] }
   end
   return found
 end
 
 ---@class khp.Agreed
----@field definition khp.Extension
----@field alternatives khp.Extension[] likewise: the first that can start with these parameters is the one
+---@field name string
+---@field alternatives { definition: khp.Extension, memory: any }[] the first that can start with these parameters
 ---@field parameters table
 
 --- Those of the negotiated extensions that do something here.
 ---@param negotiated table[] parsed, in the order of the header
 ---@param claims table<string, string> what is taken; it is added to
+---@param chosen table<string, { definition: khp.Extension, memory: any }>? server: what choose() gave
 ---@return khp.Agreed[]? agreed
 ---@return string? message two of them cannot be together
-function List:agreed(negotiated, claims)
+function List:agreed(negotiated, claims, chosen)
   local agreed = {}
   for _, one in ipairs(negotiated) do
-    local alternatives = definitions_of(self, one.name)
-    local definition = alternatives[1]
-    if definition then
-      local problem = claim(claims, definition, one.parameters)
+    local alternatives = chosen and chosen[one.name] and { chosen[one.name] } or definitions_of(self, one.name)
+    if alternatives[1] then
+      local ok, problem = pcall(claim, claims, alternatives[1].definition, one.parameters)
+      if not ok then
+        log.error("%s", problem)
+        problem = tostring(problem):match "^[^\n]*"
+      end
       if problem then
         return nil, problem
       end
-      agreed[#agreed + 1] = { definition = definition, alternatives = alternatives, parameters = one.parameters }
+      agreed[#agreed + 1] = { name = one.name, alternatives = alternatives, parameters = one.parameters }
     end
   end
   return agreed
@@ -255,58 +328,66 @@ local function copy(claims)
   return result
 end
 
--- One parsed, as the header has it and as it is read there; nil: declined.
-local function answer(definition, offer)
-  local parameters = true
+local function shown(value)
+  return type(value) == "number" and format("%.14g", value) or value
+end
+
+-- One parsed, as the header has it and as it is read there, and what start() is given besides; nil: declined.
+local function answer(definition, offer, request)
+  local parameters, memory = true, nil
   if definition.answer then
-    parameters = definition.answer(offer.parameters, http.format_extensions { offer })
+    parameters, memory = ask(definition, "answer", offer.parameters, http.format_extensions { offer }, request)
   end
   if not parameters then
     return nil
+  elseif parameters ~= true and type(parameters) ~= "table" then
+    error(format("extension %s: its answer: a table, true or nil expected, not %s", offer.name, type(parameters)), 0)
   end
   local one = { name = offer.name, parameters = parameters ~= true and parameters or {} }
   if one.parameters[1] == nil then -- a map: in the order of the names
     local ordered = {}
     for name, value in pairs(one.parameters) do
-      ordered[#ordered + 1], ordered[name] = name, type(value) == "number" and ("%d"):format(value) or value
+      ordered[#ordered + 1], ordered[name] = name, shown(value)
     end
-    table.sort(ordered)
+    sort(ordered)
     one.parameters = ordered
   end
   local text, message = http.format_extensions { one }
   if not text then
     error(("extension %s: its answer: %s"):format(offer.name, message), 0)
   end
-  return text, http.extensions(text)[1].parameters
+  return text, http.extensions(text)[1].parameters, memory
 end
 
 --- What a server agrees to of what a client offers, in the client's order; of alternatives the first that can be.
----@param offers table[] parsed
+---@param request table whose `extensions` are offered
 ---@param step "opening"|"extended"
 ---@param khp boolean there is an extended handshake
 ---@param claims table<string, string> what is taken; it stays as it is
 ---@return string[] texts for the header
-function List:choose(offers, step, khp, claims)
-  local texts, chosen = {}, {}
+---@return table<string, { definition: khp.Extension, memory: any }> chosen which definition agreed to each name
+function List:choose(request, step, khp, claims)
+  local texts, named, chosen = {}, {}, {}
   claims = copy(claims)
-  for _, offer in ipairs(offers) do
-    for _, one in ipairs(not chosen[offer.name] and self or {}) do
+  for _, offer in ipairs(request.extensions) do
+    for _, one in ipairs(not named[offer.name] and self or {}) do
       local definition = one.name == offer.name and one.definition
       local here = definition and (not definition.handshake or definition.handshake == step
         or definition.handshake == "extended" and not khp)
-      local text, parameters
+      local text, parameters, memory
       if here then
-        text, parameters = answer(definition, offer)
+        text, parameters, memory = answer(definition, offer, request)
       elseif one.name == offer.name and not one.definition then -- known by name alone: as the server's option has it
         text, parameters = one.texts[1], {}
       end
       if text and not (definition and claim(claims, definition, parameters)) then
-        texts[#texts + 1], chosen[offer.name] = text, true
+        texts[#texts + 1], named[offer.name] = text, true
+        chosen[offer.name] = definition and { definition = definition, memory = memory } or nil
         break
       end
     end
   end
-  return texts
+  return texts, chosen
 end
 
 --- What is wrong with a policy's own choice.
@@ -314,7 +395,7 @@ end
 ---@param claims table<string, string> what is taken; it stays as it is
 ---@return string?
 function List:problem(texts, claims)
-  local parsed = http.extensions(table.concat(texts, ", "))
+  local parsed = http.extensions(concat(texts, ", "))
   local agreed, message = self:agreed(parsed or {}, copy(claims))
   return not agreed and tostring(message) or nil
 end
@@ -328,6 +409,6 @@ end
 
 --- No extensions but khp's own, where a policy names one.
 ---@package
-extension.none = setmetatable({ stock = {} }, List)
+extension.none = setmetatable({ stock = {}, made = false }, List)
 
 return extension

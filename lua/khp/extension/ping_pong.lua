@@ -45,9 +45,9 @@ end
 
 function Session:send(message, kind)
   if kind == "text" and begins(self, message) then
-    local ok, why = self.link:send(self.control, "text")
+    local ok, why, code = self.link:send(self.control, "text")
     if not ok then
-      return nil, why
+      return nil, why, code
     end
   end
   return message, kind
@@ -75,6 +75,13 @@ function Session:receive(message, kind)
     return nil, NAME .. ": neither ping nor pong", 1002
   end
   return nil
+end
+
+--- Sends an extended ping, to which the peer's extension answers with a pong that its application does not see.
+---@return true? sent
+---@return string? message, string? code, table? detail
+function Session:ask()
+  return self.link:send(self.control .. PING, "text")
 end
 
 --- Sends an extended pong: something that the peer's script sees, and answers nothing to.

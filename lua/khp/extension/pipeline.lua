@@ -5,19 +5,21 @@
 local core = require "khp.core"
 local log = require "khp.log"
 local lawful = require "khp.extended.reason"
+local task = require "khp.task"
 
 local conn = core.conn
-local floor, ipairs, pairs, setmetatable, xpcall = math.floor, ipairs, pairs, setmetatable, xpcall
+local error, floor, ipairs, pairs, setmetatable, type = error, math.floor, ipairs, pairs, setmetatable, type
 
 local pipeline = {}
 
 ---@class khp.ExtensionSession  an extension at work on one connection; every method is optional
 ---@field send (fun(self, message: string, kind: "text"|"binary"): string?, string?, any)? → message, kind and whether
----  to set its reserved bit; nil: swallowed; nil and a text: refused, and so is the application's send
+---  to set its reserved bit; nil: swallowed; nil, a text and perhaps a code (default "EEXTENSION"): refused, and so is
+---  the application's send
 ---@field receive (fun(self, message: string, kind: "text"|"binary", marked: boolean): string?, string?, any)? → message
 ---  and kind; nil: swallowed; nil, a text and perhaps a code (default 1002): closes the connection
 ---@field ping (fun(self, payload: string))? a native ping came, and was answered
----@field pong (fun(self, payload: string): boolean?)? a native pong came; true: nobody else hears of it
+---@field pong (fun(self, payload: string): boolean?)? a native pong came; true: nobody above hears of it
 ---@field open fun(self)? the handshakes are over: messages are the application's from now on
 ---@field closed (fun(self, code: integer, reason: string))? the connection has ended
 
@@ -44,18 +46,43 @@ Link.__index = Link
 local Pipeline = { __name = "khp.pipeline" }
 Pipeline.__index = Pipeline
 
--- A hook that throws ends its connection, and no other.
-local function guard(self, hook, session, ...)
-  local ok, a, b, c = xpcall(hook, debug.traceback, session, ...)
+-- What an extension's own mistake comes to.
+local function fail(link, message)
+  log.error("extension %s: %s", link.name, message)
+  conn.close(link.pipe.conn, 1011, "internal error")
+  return nil, "an extension failed", 1011
+end
+
+-- A hook runs as a callback, which must not wait. One that throws ends its connection, and no other.
+local function guard(link, hook, ...)
+  local ok, a, b, c = task.call_back(hook, ...)
   if not ok then
-    log.error("extension: %s", a)
-    conn.close(self.conn, 1011, "internal error")
-    return nil, "an extension failed", 1011
+    return fail(link, a)
   end
   return a, b, c
 end
 
+-- What is wrong with a message that a hook gave.
+local function mistake(link, message, kind, marked)
+  if type(message) ~= "string" then
+    return "a message expected, not " .. type(message)
+  elseif kind ~= nil and kind ~= "text" and kind ~= "binary" then
+    return '"text" or "binary" expected, not ' .. tostring(kind)
+  elseif marked and link.bit == 0 then
+    return "it has no reserved bit to set: 'rsv' says which"
+  end
+  return nil
+end
+
 -- Out ---------------------------------------------------------------------------------------------------------------
+
+-- A message is refused. One that is above counts on it that what it made of a message, or has announced, is sent.
+local function refuse(self, is_counted_on, text, code)
+  if is_counted_on then
+    conn.close(self.conn, 1011, "internal error")
+  end
+  return nil, text, type(code) == "string" and code or "EEXTENSION", {}
+end
 
 -- From a link, which is asked first, to the wire.
 local function transmit(self, link, message, kind, bits)
@@ -64,26 +91,27 @@ local function transmit(self, link, message, kind, bits)
     local session = link.session
     local send = session.send
     if send then
-      local out, as, marked = guard(self, send, session, message, kind)
+      local out, as, marked = guard(link, send, session, message, kind)
       if not out then
-        if as and (message ~= original or self.sent ~= sent_before) then
-          -- one above counts on it that what it made, or announced, is sent
-          conn.close(self.conn, 1011, "internal error")
-        end
         if as then
-          return nil, as, "EEXTENSION", {}
+          return refuse(self, message ~= original or self.sent ~= sent_before, as, marked)
         end
         return true
       end
+      local wrong = mistake(link, out, as, marked)
+      if wrong then
+        local _, text = fail(link, "send: " .. wrong)
+        return refuse(self, false, text)
+      end
       message, kind = out, as or kind
-      if marked and link.bit > 0 then
+      if marked then
         bits = bits + link.bit
       end
     end
     link = link.below
   end
   if kind == "text" and bits == 0 and not conn.utf8(message) then
-    return nil, "an extension made a text message that is not UTF-8", "EEXTENSION", {}
+    return refuse(self, self.sent ~= sent_before, "an extension made a text message that is not UTF-8")
   end
   self.sent = self.sent + 1
   local sent, text, code, detail = conn.frame(self.conn, message, kind, bits)
@@ -109,17 +137,23 @@ local function has(bits, bit)
   return bit > 0 and floor(bits / bit) % 2 == 1
 end
 
--- From a link, which is asked first, to the application. original: the message, where it is known to be lawful.
-local function take(self, link, message, kind, bits, original)
+-- From a link, which is asked first, to the application. wire, wire_kind: the message as it came in frames, nil for one
+-- that an extension has made.
+local function take(self, link, message, kind, bits, wire, wire_kind)
   while link do
     local session = link.session
     local receive = session.receive
     if receive then
-      local got, as, code = guard(self, receive, session, message, kind, has(bits, link.bit))
+      local got, as, code = guard(link, receive, session, message, kind, has(bits, link.bit))
       if not got then
         if as then
           conn.close(self.conn, code or 1002, lawful(as))
         end
+        return nil
+      end
+      local wrong = mistake(link, got, as)
+      if wrong then
+        fail(link, "receive: " .. wrong)
         return nil
       end
       message, kind = got, as or kind
@@ -128,9 +162,12 @@ local function take(self, link, message, kind, bits, original)
     end
     link = link.above
   end
+  local is_new = message ~= wire or bits ~= 0
   if self.conn.state ~= "open" then -- an extension has closed it
     return nil
-  elseif message ~= original and kind == "text" and not conn.utf8(message) then -- RFC 6455 8.1
+  elseif is_new and #message > conn.limit(self.conn) then
+    return conn.close(self.conn, 1009, "message is too big")
+  elseif kind == "text" and (is_new or wire_kind ~= kind) and not conn.utf8(message) then -- RFC 6455 8.1
     return conn.close(self.conn, 1007, "text is not UTF-8")
   end
   self.delivered = true
@@ -139,22 +176,23 @@ end
 
 function Pipeline:receive(message, kind, bits)
   self.delivered = false
-  take(self, self.bottom, message, kind, bits, bits == 0 and message or nil)
+  take(self, self.bottom, message, kind, bits, message, kind)
   if not self.delivered then -- where messages are taken one at a time, the next may come
     conn.next(self.conn)
   end
 end
 
+-- From the wire upwards, until one of them keeps it for itself.
 local function control(self, name, payload)
-  local link, swallowed = self.bottom, false
+  local link = self.bottom
   while link do
     local hook = link.session[name]
-    if hook then
-      swallowed = guard(self, hook, link.session, payload) == true or swallowed
+    if hook and guard(link, hook, link.session, payload) == true then
+      return true
     end
     link = link.above
   end
-  return swallowed
+  return false
 end
 
 function Pipeline:ping(payload)
@@ -173,7 +211,7 @@ function Pipeline:closed(code, reason)
     end
     link.timers, link.over = nil, true
     if link.session.closed then
-      guard(self, link.session.closed, link.session, code, reason)
+      guard(link, link.session.closed, link.session, code, reason)
     end
     link = link.above
   end
@@ -182,36 +220,57 @@ end
 --- The handshakes are over.
 function Pipeline:open()
   local link = self.bottom
-  while link do
+  while link and self.conn.state == "open" do
     if link.session.open then
-      guard(self, link.session.open, link.session)
+      guard(link, link.session.open, link.session)
     end
     link = link.above
   end
 end
 
+--- The extension of this name that is at work.
+---@param name string
+---@return khp.ExtensionSession? session
+function Pipeline:session(name)
+  local link = self.top
+  while link and link.name ~= name do
+    link = link.below
+  end
+  return link and link.session
+end
+
 -- Links -------------------------------------------------------------------------------------------------------------
+
+-- What is given to the links is the extension's own, and its mistake is thrown where it was made.
+local function check(what, link, message, kind, marked)
+  local wrong = mistake(link, message, kind, marked)
+  if wrong then
+    error(what .. ": " .. wrong, 3)
+  end
+end
 
 --- Sends a message from here to the wire, through the extensions below this one.
 ---@param message string
----@param kind "text"|"binary"
+---@param kind "text"|"binary"|nil default "text"
 ---@param marked boolean? sets this extension's reserved bit
 ---@return true? sent
 ---@return string? message, string? code, table? detail
 function Link:send(message, kind, marked)
+  check("link:send", self, message, kind, marked)
   local pipe = self.pipe
   local room, text, code, detail = conn.room(pipe.conn, #message)
   if not room then
     return nil, text, code, detail
   end
-  return transmit(pipe, self.below, message, kind, marked and self.bit or 0)
+  return transmit(pipe, self.below, message, kind or "text", marked and self.bit or 0)
 end
 
 --- Delivers a message from here to the application, through the extensions above this one.
 ---@param message string
----@param kind "text"|"binary"
+---@param kind "text"|"binary"|nil default "text"
 function Link:deliver(message, kind)
-  take(self.pipe, self.above, message, kind, 0, nil)
+  check("link:deliver", self, message, kind)
+  take(self.pipe, self.above, message, kind or "text", 0)
 end
 
 --- Sends a native ping (RFC 6455 5.5.2).
@@ -230,10 +289,13 @@ local CANCELLED_GO = { __mode = "k" }
 ---@param f fun()
 ---@return userdata timer timer:cancel()
 function Link:after(seconds, f)
+  if type(seconds) ~= "number" or seconds ~= seconds or type(f) ~= "function" then
+    error("link:after: seconds and a function expected", 2)
+  end
   local timer
   timer = core.timer(seconds, function()
     self.timers[timer] = nil
-    guard(self.pipe, f)
+    guard(self, f)
   end)
   if self.over then
     timer:cancel()
@@ -255,11 +317,7 @@ end
 ---@param name string
 ---@return khp.ExtensionSession? session
 function Link:other(name)
-  local link = self.pipe.top
-  while link and link.name ~= name do
-    link = link.below
-  end
-  return link and link.session
+  return self.pipe:session(name)
 end
 
 --- Ends the connection at once, without a close frame.
@@ -284,12 +342,18 @@ end
 
 local BITS = { [0] = 0, 4, 2, 1 } -- RSV1 is the highest of the three (RFC 6455 5.2)
 
--- Of alternatives, the first that can.
-local function start(pipe, link, one)
-  local session, message
-  for _, definition in ipairs(one.alternatives) do
-    session, message = guard(pipe, definition.start, link, one.parameters)
-    if session then
+-- Of alternatives, the first that can. nil and a message: none, or the connection is at its end because of one.
+local function start(link, one)
+  local self, message = link.pipe.conn, nil
+  for _, candidate in ipairs(one.alternatives) do
+    local session
+    session, message = guard(link, candidate.definition.start, link, one.parameters, candidate.memory)
+    if session and type(session) ~= "table" then
+      session, message = fail(link, "start: a table expected, not " .. type(session))
+    end
+    if self.state ~= "open" then
+      return nil, message or link.name .. " has ended the connection"
+    elseif session then
       return session
     end
   end
@@ -315,7 +379,7 @@ function pipeline.attach(self, pipe, role, agreed)
   for i = #agreed, 1, -1 do
     local one = agreed[i]
     local link = setmetatable({
-      name = one.definition.name,
+      name = one.name,
       role = role,
       conn = self,
       parameters = one.parameters,
@@ -323,11 +387,11 @@ function pipeline.attach(self, pipe, role, agreed)
       above = nil,
       below = pipe.top,
       session = nil,
-      bit = BITS[one.definition.rsv or 0],
+      bit = BITS[one.alternatives[1].definition.rsv or 0],
       timers = nil,
       over = false,
     }, Link)
-    local session, message = start(pipe, link, one)
+    local session, message = start(link, one)
     link.session = session or {} -- what it has begun ends with the connection, even so
     if pipe.top then
       pipe.top.above = link

@@ -12,11 +12,16 @@ local find, pairs = string.find, pairs
 
 local usual = extension.list({ "x-kaazing-idle-timeout", "x-kaazing-ping-pong" }, "khp.kaazing", 1)
 
---- What a gateway would agree to, for a client that expects one; for others nothing.
+--- What is agreed to in the extended handshake: with a client that expects a gateway, also what that would agree to,
+--- unless the server says that it wants no extensions.
 ---@param request table the opening
+---@param given khp.Extensions? the server's
 ---@return khp.Extensions
-function opening.extensions(request)
-  return dialect.has_directives(request.query) and usual or extension.none
+function opening.extensions(request, given)
+  if not dialect.has_directives(request.query) or given and not given[1] then
+    return given or extension.none
+  end
+  return given and given:with(usual) or usual
 end
 
 --- Is this a request of the Java client before its opening, which goes on only after a 200?

@@ -157,12 +157,14 @@ local NONE = {}
 -- what is wrong: its choice cannot be.
 local function with_extensions(decided, request, where)
   local list, claims, given = where.extensions or extension.none, where.claims or NONE, decided.answer
+  where.chosen = nil
   if given.extensions then
     local problem = list:problem(given.extensions, claims)
     return not problem and decided or nil, problem
   end
   local khp = where.step == "extended" or given.protocol == KHP
-  local texts = list:choose(request.extensions, where.step, khp, claims)
+  local texts, chosen = list:choose(request, where.step, khp, claims)
+  where.chosen = chosen
   if not texts[1] then
     return decided
   end
@@ -175,6 +177,7 @@ end
 ---@field step "opening"|"extended"
 ---@field extensions khp.Extensions? what the server agrees to of its own
 ---@field claims table<string, string>? what extensions that are at work have for themselves
+---@field chosen table? whose answers those are that the server gave for itself; set here
 
 --- Tells the machine what was decided. What it finds unlawful becomes a 500; what comes too late is nothing.
 ---@param machine khp.opening.Server|khp.extended.Server

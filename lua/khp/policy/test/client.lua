@@ -152,6 +152,7 @@ local function new_wires(self)
   end
   function wires.send_handshake(_, bytes, kind)
     self:put("send", bytes, kind)
+    return true
   end
   function wires.close(raw, code, reason)
     if not raw.closed and self.machine and self.machine.message then
