@@ -94,6 +94,39 @@ local function split_type(text)
   return text:sub(1, last - 1), (text:sub(last):gsub("^%s+", ""))
 end
 
+--- The parameters and the results of a function type, as those of @param and @return; nil for another type.
+---@param kind string
+---@return table[]? params, table[]? returns
+function annotations.signature(kind)
+  local text = kind:match "^%((fun%(.*)%)%??$" or kind:match "^fun%(.*"
+  local last = text and behind_bracket(text, 4)
+  if not last then
+    return nil
+  end
+  local params, returns = {}, {}
+  local inside, at = text:sub(5, last - 2), 1
+  while inside:find("%S", at) do
+    local name, mark, next_at = inside:match("^[%s,]*([%w_.]+)(%??)()", at)
+    local typed = inside:match("^%s*:%s*()", next_at)
+    local behind = typed and read_type(inside, typed) or next_at
+    local type_of = typed and inside:sub(typed, behind - 1) or "any"
+    params[#params + 1] = { name = name, type = type_of .. mark, text = "" }
+    at = behind
+  end
+  at = text:match("^:%s*()", last)
+  while at and at <= #text do
+    local name, first = text:match("^([%a_][%w_]*):%s*()", at)
+    local behind = read_type(text, first or at)
+    if not behind then
+      returns[#returns + 1] = { type = text:sub(at), text = "" }
+      break
+    end
+    returns[#returns + 1] = { type = text:sub(first or at, behind - 1), text = name or "" }
+    at = text:match("^,%s*()", behind)
+  end
+  return params, returns
+end
+
 -- Tags --------------------------------------------------------------------------------------------------------------
 
 local tags = {}

@@ -4,12 +4,14 @@
 
 local annotations = dofile "scripts/annotations.lua"
 
--- The modules that are public though khp does not have them as parts: a policy and a program may require them.
+-- The modules that are public though khp does not have them as fields: one has to require them. In this order they are
+-- shown: what policies and programs use first, what khp itself is made of last.
 local MODULES = {
-  "khp.extension.idle_timeout", "khp.extension.ping_pong", "khp.extension.permessage_deflate",
-  "khp.policy.decision", "khp.auth", "khp.auth.basic", "khp.auth.bearer", "khp.auth.digest", "khp.auth.digest_server",
-  "khp.auth.htpasswd", "khp.auth.nonces", "khp.auth.users", "khp.status", "khp.redirect", "khp.static", "khp.metrics",
-  "khp.opening.client", "khp.opening.server", "khp.extended.client", "khp.extended.server",
+  { title = "Modules to require", "khp.policy.decision", "khp.auth", "khp.auth.basic", "khp.auth.bearer",
+    "khp.auth.digest", "khp.auth.htpasswd", "khp.auth.users", "khp.redirect", "khp.status", "khp.static" },
+  { title = "Handshakes without I/O", "khp.opening.client", "khp.opening.server", "khp.extended.client",
+    "khp.extended.server" },
+  { title = "Building blocks", "khp.metrics", "khp.auth.digest_server", "khp.auth.nonces" },
 }
 
 -- Reading ------------------------------------------------------------------------------------------------------------
@@ -50,14 +52,38 @@ local function add_class(item, module)
   return class
 end
 
+-- A function that is described by its type is shown as one that has @param and @return.
+local function unfold(item)
+  local params, returns = annotations.signature(item.type and item.type.type or "")
+  if not params or #item.params + #item.returns > 0 then
+    return item
+  elseif params[1] and params[1].name == "self" then
+    table.remove(params, 1)
+  end
+  return { text = item.text, params = params, returns = returns, since = item.since, fields = {}, is_function = true }
+end
+
 -- A function, or a value, with its words.
 local function member(item, target)
   return {
     name = target.name,
     method = target.method,
     arguments = target.arguments,
-    item = item,
+    item = unfold(item),
   }
+end
+
+-- The fields of a class that are functions: of a module those that are called as module.f(), else the methods.
+local function take_functions(class, list, is_method)
+  for i = #class.fields, 1, -1 do
+    local field = class.fields[i]
+    local of_self = field.type:find "^fun%(self" and not field.type:find "^fun%b()%?$"
+    if is_method and of_self or not is_method and annotations.signature(field.type) then
+      local item = { text = { field.text }, params = {}, returns = {}, type = field }
+      table.insert(list, 1, member(item, { name = field.name, method = of_self }))
+      table.remove(class.fields, i)
+    end
+  end
 end
 
 local function read_module(path)
@@ -88,6 +114,7 @@ local function read_module(path)
   if owners[file.returned] then -- a module that is described as a class: its fields are what it has
     module.class = owners[file.returned]
     module.class.is_module = true
+    take_functions(module.class, module.members, false)
   end
 end
 
@@ -97,6 +124,11 @@ local function read_all()
     read_module(path)
   end
   pipe:close()
+  for _, class in pairs(classes) do
+    if not class.is_module then
+      take_functions(class, class.methods, true)
+    end
+  end
 end
 
 local function find_member(module, name)
@@ -196,18 +228,21 @@ end
 --- A table with
 ---   modules   by name: members, class (where one describes it), hidden names, about, file
 ---   classes, aliases  by name; `order` has the names of both as they were read
----   entrance  of khp: functions, parts, missing (what has no words); `shown`: the modules that have a chapter
+---   entrance  of khp: functions, parts, missing (what has no words); `shown`: the modules that have a chapter;
+---             `groups`: those of them that have to be required
 ---   public    the set of names of classes and aliases
 ---@param besides string[] names of classes
 return function(besides)
   read_all()
   local entrance = read_entrance()
-  entrance.shown = {}
+  entrance.shown, entrance.groups = {}, MODULES
   for _, part in ipairs(entrance.parts) do
     entrance.shown[#entrance.shown + 1] = part.module
   end
-  for _, name in ipairs(MODULES) do
-    entrance.shown[#entrance.shown + 1] = name
+  for _, group in ipairs(MODULES) do
+    for _, name in ipairs(group) do
+      entrance.shown[#entrance.shown + 1] = name
+    end
   end
   return {
     modules = modules,

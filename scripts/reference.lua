@@ -13,28 +13,42 @@ local SINCE = "0.1"
 
 -- Where a class is shown; others are shown with the module that defines them, or at the end.
 local SECTIONS = {
+  { title = "Objects", classes = {
+    "khp.Server", "khp.Connection", "khp.Closed", "khp.Keep", "khp.Down", "khp.Promise", "khp.Stats",
+    "khp.PolicyStats",
+  } },
+  { title = "Policies", classes = {
+    "khp.ServerPolicy", "khp.ClientPolicy", "khp.PolicyRequest", "khp.Session", "khp.FetchOptions", "khp.Decision",
+    "khp.Accept", "khp.RequestAdditions", "khp.Action",
+  } },
   { title = "Options", classes = {
     "khp.ListenOptions", "khp.ServerTls", "khp.Route", "khp.OriginList", "khp.ConnectOptions", "khp.ClientTls",
     "khp.Credentials", "khp.KeepOptions",
   } },
-  { title = "Objects", classes = {
-    "khp.Server", "khp.Connection", "khp.Closed", "khp.Keep", "khp.Down", "khp.Promise",
+  { title = "Limits" },
+  { title = "Error codes" },
+  { title = "Extensions", classes = {
+    "khp.Extension", "khp.ExtensionSession", "khp.Link", "khp.PermessageDeflateOptions",
   } },
-  { title = "Policies", classes = {
-    "khp.ServerPolicy", "khp.ClientPolicy", "khp.PolicyRequest", "khp.Session", "khp.FetchOptions", "khp.Decision",
-    "khp.Accept", "khp.RequestAdditions",
-  } },
-  { title = "Extensions", classes = { "khp.Extension", "khp.ExtensionSession", "khp.Link" } },
 }
 
--- What a variable of a class is called in a heading; else its last word.
-local VARIABLES = { ["khp.Connection"] = "conn", ["khp.Keep"] = "kept" }
+-- What a variable of a class is called in a heading; else its last word in small letters.
+local VARIABLES = {
+  ["khp.Connection"] = "conn", ["khp.Keep"] = "kept", ["khp.auth.DigestServer"] = "checker",
+  ["khp.auth.Htpasswd"] = "users", ["khp.Static"] = "files",
+}
+
+-- What a module that has to be required is called in headings; else its last word.
+local LOCALS = {
+  ["khp.opening.client"] = "opening_client", ["khp.opening.server"] = "opening_server",
+  ["khp.extended.client"] = "extended_client", ["khp.extended.server"] = "extended_server",
+}
 
 -- Writing ------------------------------------------------------------------------------------------------------------
 
 local besides = {}
 for _, section in ipairs(SECTIONS) do
-  for _, name in ipairs(section.classes) do
+  for _, name in ipairs(section.classes or {}) do
     besides[#besides + 1] = name
   end
 end
@@ -43,14 +57,30 @@ local found = find(besides)
 local modules, classes, aliases, order = found.modules, found.classes, found.aliases, found.order
 local entrance, public = found.entrance, found.public
 
-local out, missing
+local out, missing, anchors
 
 local function line(text)
   out[#out + 1] = text or ""
 end
 
-local function anchor(name)
-  return (name:lower():gsub("[^%w_ -]", ""):gsub(" ", "-"))
+-- Headings have anchors as GitHub makes them: of several that would be the same, the second one's ends with -1. Links
+-- lead forward, too, so the page is written twice; the first time all anchors are found.
+local known = {}
+
+local function anchor(title)
+  return known[title] or ""
+end
+
+local function heading(marks, title)
+  local text = title:lower():gsub("[^%w_ -]", ""):gsub(" ", "-")
+  local name, count = text, 0
+  while anchors[name] do
+    count = count + 1
+    name = text .. "-" .. count
+  end
+  anchors[name], known[title] = true, name
+  line()
+  line(marks .. " " .. title)
 end
 
 -- A type as code, in which the classes of this page are links.
@@ -91,23 +121,48 @@ local function sentence(text)
   end))
 end
 
+-- Comment lines as paragraphs; what is indented stays as it is, as code.
+local function show_text(list)
+  local paragraph, in_code = {}, false
+  local function finish()
+    if paragraph[1] then
+      line()
+      line(sentence(words(paragraph)))
+      paragraph = {}
+    end
+  end
+  for _, one in ipairs(list) do
+    local code = one:match "^%s%s+(%S.*)$"
+    if code then
+      finish()
+      if not in_code then
+        line()
+      end
+      line("    " .. code)
+    elseif one:find "%S" then
+      paragraph[#paragraph + 1] = one
+    else
+      finish()
+    end
+    in_code = code ~= nil
+  end
+  finish()
+end
+
 local function is_optional(kind)
   return kind:sub(-1) == "?" or kind:find "|nil$" ~= nil or kind:find "^nil|" ~= nil
 end
 
+-- Arguments that may be left out are in brackets; one before an argument that must be there has to be nil instead.
 local function signature(name, one)
-  local arguments, tail = {}, ""
-  for _, param in ipairs(one.item.params) do
-    local sep = #arguments > 0 and ", " or ""
-    if is_optional(param.type) then
-      arguments[#arguments + 1] = " [" .. sep .. param.name
-      tail = tail .. "]"
-    else
-      arguments[#arguments + 1] = sep .. param.name
-    end
+  local params, arguments, last = one.item.params, {}, 0
+  for i, param in ipairs(params) do
+    last = is_optional(param.type) and last or i
   end
-  local text = table.concat(arguments)
-  return name .. "(" .. text:gsub("^ %[", "[") .. tail .. ")"
+  for i, param in ipairs(params) do
+    arguments[i] = (i > last and " [" or "") .. (i > 1 and ", " or "") .. param.name
+  end
+  return name .. "(" .. table.concat(arguments):gsub("^ %[", "[") .. ("]"):rep(#params - last) .. ")"
 end
 
 local function show_entry(prefix, entry)
@@ -122,29 +177,37 @@ local function show_since(since)
   end
 end
 
-local function show_results(results)
-  local list = {}
-  for _, result in ipairs(results) do
-    list[#list + 1] = show_type(result.type) .. (result.text ~= "" and " " .. result.text or "")
+-- A result has a name, as LuaLS has it: the first word behind its type.
+local function show_result(result)
+  local name, text = result.text:match "^([%a_][%w_]*)%s*(.*)$"
+  if not name then
+    name, text = result.text:match "^(%.%.%.)%s*(.*)$"
   end
-  if list[1] then
+  return (name and "`" .. name .. "` " or "") .. show_type(result.type) .. (text and text ~= "" and ": " .. text or "")
+end
+
+local function show_results(results)
+  if results[1] then
     line()
-    line("Returns " .. table.concat(list, "; "))
+    line("Returns" .. (results[2] and ":" or " " .. show_result(results[1])))
+  end
+  if results[2] then
+    line()
+    for number, result in ipairs(results) do
+      line(number .. ". " .. show_result(result))
+    end
   end
 end
 
-local function show_function(heading, name, one)
+local function show_function(marks, name, one)
   local item = one.item
-  local is_value = #item.params + #item.returns == 0 and not one.arguments
-    and not (item.type and item.type.type:find "^fun%(")
-  local text = words(item.text)
-  if text == "" then
+  local is_value = #item.params + #item.returns == 0 and not one.arguments and not item.is_function
+  local title = is_value and name or signature(name, one)
+  if words(item.text) == "" then
     missing[#missing + 1] = name
   end
-  line()
-  line(heading .. " " .. (is_value and name or signature(name, one)))
-  line()
-  line(sentence(text))
+  heading(marks, title)
+  show_text(item.text)
   if item.type then
     line()
     show_entry("Type: ", item.type)
@@ -157,6 +220,7 @@ local function show_function(heading, name, one)
   end
   show_results(item.returns)
   show_since(item.since)
+  return title
 end
 
 -- The classes whose every field must have words, not only a type.
@@ -181,13 +245,12 @@ local function variable(class)
   return VARIABLES[class.name] or class.name:match "([%w_]+)$":lower()
 end
 
-local shown = {}
+local shown
 
 local function show_alias(name)
   local alias = aliases[name].alias
   shown[name] = true
-  line()
-  line("### " .. name)
+  heading("###", name)
   local text = words(aliases[name].text)
   if text ~= "" or alias.text ~= "" then
     line()
@@ -205,16 +268,11 @@ local function show_class(name)
     return show_alias(name)
   end
   shown[name] = true
-  line()
-  line("### " .. name)
-  local text = words(class.text)
-  if text ~= "" then
+  heading("###", name)
+  show_text(class.text)
+  if class.parent and public[class.parent] then
     line()
-    line(sentence(text))
-  end
-  if class.parent then
-    line()
-    line("It is a " .. show_type(class.parent) .. ", and has all that one has.")
+    line("Has all fields of " .. show_type(class.parent) .. ", and:")
   end
   show_fields(class)
   show_since(class.since)
@@ -226,24 +284,32 @@ end
 -- What a file is for, without what it must not know.
 local function purpose(about)
   local text = words(about)
-  local stop = text:find("This file must not", 1, true) or text:find("It must not know", 1, true)
-    or text:find("; this file says what there is", 1, true)
-  return (text:sub(1, (stop or 0) - 1):gsub("%s+$", ""))
+  for _, stop in ipairs { "This file must not", "It must not know", "The codec is C;", "; this file says" } do
+    local first = text:find(stop, 1, true)
+    text = first and text:sub(1, first - 1):gsub("%s+$", ""):gsub("%w$", "%0.") or text
+  end
+  return text
 end
 
-local function show_module(name)
+-- `called`: what stands for the module in headings.
+local function show_module(name, title, called)
   local module = modules[name]
+  heading("##", title)
   line()
-  line("## " .. name)
-  line()
-  line(purpose(module.about))
+  if called == name then
+    line(("A field of `khp`: `%s`. %s"):format(name, purpose(module.about)))
+  else
+    line(("`local %s = require %q`"):format(called, name))
+    line()
+    line(purpose(module.about))
+  end
   if module.class then
     shown[module.class.name] = true
     show_fields(module.class)
     show_since(module.class.since)
   end
   for _, one in ipairs(module.members) do
-    show_function("###", name .. "." .. one.name, one)
+    show_function("###", called .. "." .. one.name, one)
   end
   for _, class in ipairs(order) do
     local from = classes[class] or aliases[class]
@@ -255,99 +321,160 @@ end
 
 local function show_errors()
   line()
-  line "## Error codes"
-  line()
-  line "What the network, a peer, a policy or the system can cause is returned as `nil, message, code, detail`; the"
-  line "code is one of these. What the caller did wrong is thrown, at the caller's line."
+  line "What the network, a peer, a policy or the system causes is returned as `nil, message, code, detail`. The"
+  line "message is for people and may change; the code is one of these. Mistakes of the caller are thrown at its line."
   line()
   for _, entry in ipairs(dofile("lua/khp/errors.lua").list) do
     line(("- `%s`: %s"):format(entry.code, entry.meaning))
   end
 end
 
+-- The values that a limit may have, as khp.limits checks them.
+local function range(limit)
+  if limit.unit == "seconds" then
+    return "0 to `math.huge`"
+  end
+  return limit.max and ("1 to %d"):format(limit.max) or "1 and more"
+end
+
 local function show_limits()
   package.path = "lua/?.lua;" .. package.path
   line()
-  line "## Limits"
+  line "`limits = { message = 1024 }` is an option of `khp.listen`, `khp.connect` and `khp.keep`; `khp limits` prints"
+  line "them. Limits in seconds are numbers, `math.huge` for no timeout; all others are integers. At `connections` the"
+  line "server stops accepting: further clients wait in the system's queue (`backlog`) until a connection closes."
   line()
-  line "`limits = { message = 1024 }` of `khp.listen` and `khp.connect`; `khp limits` prints the same."
-  line()
-  line "| limit | default | unit | bounds |"
-  line "|---|---|---|---|"
+  line "| limit | default | range | unit | what it limits |"
+  line "|---|---|---|---|---|"
   for _, limit in ipairs(require("khp.limits").list) do
-    line(("| `%s` | %s | %s | %s |"):format(limit.name, limit.default, limit.unit, limit.what))
+    line(("| `%s` | %s | %s | %s | %s |"):format(limit.name, limit.default, range(limit), limit.unit, limit.what))
   end
 end
 
-local function contents(titles)
+-- The page ------------------------------------------------------------------------------------------------------------
+
+local contents
+
+-- A line of the contents: a chapter, and what is in it.
+local function add_chapter(title, links)
   local list = {}
-  for _, title in ipairs(titles) do
-    list[#list + 1] = ("[%s](#%s)"):format(title, anchor(title))
+  for _, link in ipairs(links or {}) do
+    list[#list + 1] = ("[%s](#%s)"):format(link[1], anchor(link[2]))
   end
-  return table.concat(list, " · ")
+  contents[#contents + 1] = ("- [%s](#%s)%s"):format(title, anchor(title), list[1] and ": " .. table.concat(list, " · ")
+    or "")
+end
+
+local function show_entrance()
+  local links = {}
+  heading("##", "khp")
+  line()
+  line 'What `local khp = require "khp"` returns.'
+  local module = modules["khp"]
+  if module.class then
+    shown[module.class.name] = true
+    show_fields(module.class)
+  end
+  for _, one in ipairs(entrance.functions) do
+    links[#links + 1] = { one.name, show_function("###", "khp." .. one.name, one) }
+  end
+  add_chapter("khp", links)
+end
+
+local function show_section(section)
+  local links = {}
+  heading("##", section.title)
+  for _, name in ipairs(section.classes or {}) do
+    if classes[name] or aliases[name] then
+      links[#links + 1] = { name:match "[%w_]+$", name }
+      show_class(name)
+    else
+      missing[#missing + 1] = name
+    end
+  end
+  if section.title == "Limits" then
+    show_limits()
+  elseif section.title == "Error codes" then
+    show_errors()
+  end
+  add_chapter(section.title, links)
+end
+
+local function show_parts()
+  local links = {}
+  heading("##", "Fields of khp")
+  line()
+  line "`khp` loads each of these when it is first used; `require \"khp.http\"` returns the same table."
+  for _, part in ipairs(entrance.parts) do
+    links[#links + 1] = { part.module, part.module }
+    show_module(part.module, part.module, part.module)
+  end
+  add_chapter("Fields of khp", links)
+end
+
+local function show_group(group)
+  local links = {}
+  heading("##", group.title)
+  for _, name in ipairs(group) do
+    local title = ("require %q"):format(name)
+    links[#links + 1] = { name, title }
+    show_module(name, title, LOCALS[name] or name:match "[%w_]+$")
+  end
+  add_chapter(group.title, links)
+end
+
+local function show_rest()
+  local links = {}
+  for _, name in ipairs(order) do
+    if public[name] and not shown[name] then
+      links[#links + 1] = { name, name }
+    end
+  end
+  if links[1] then
+    heading("##", "Other types")
+    for _, link in ipairs(links) do
+      show_class(link[1])
+    end
+    add_chapter("Other types", links)
+  end
 end
 
 -- The page, and what has no words.
 local function page()
-  out, missing = {}, {}
+  out, missing, anchors, contents, shown = {}, {}, {}, {}, {}
   for _, name in ipairs(entrance.missing) do
     missing[#missing + 1] = name
   end
-  line()
-  line "## khp"
-  line()
-  line 'What `require "khp"` returns.'
-  for _, one in ipairs(entrance.functions) do
-    show_function("###", "khp." .. one.name, one)
-  end
+  show_entrance()
   for _, section in ipairs(SECTIONS) do
-    line()
-    line("## " .. section.title)
-    for _, name in ipairs(section.classes) do
-      if classes[name] then
-        show_class(name)
-      else
-        missing[#missing + 1] = name
-      end
-    end
+    show_section(section)
   end
-  local titles = { "khp" }
-  for _, section in ipairs(SECTIONS) do
-    titles[#titles + 1] = section.title
+  show_parts()
+  for _, group in ipairs(entrance.groups) do
+    show_group(group)
   end
-  for _, name in ipairs(entrance.shown) do
-    titles[#titles + 1] = name
-    show_module(name)
-  end
-  local rest = {}
-  for _, name in ipairs(order) do
-    if public[name] and not shown[name] then
-      rest[#rest + 1] = name
-    end
-  end
-  if rest[1] then
-    titles[#titles + 1] = "Other types"
-    line()
-    line "## Other types"
-    for _, name in ipairs(rest) do
-      show_class(name)
-    end
-  end
-  show_errors()
-  show_limits()
-  titles[#titles + 1], titles[#titles + 2] = "Error codes", "Limits"
+  show_rest()
   local head = {
     "# Reference",
     "",
-    "Every public name, written from the annotations in the source by `make reference`. Times are in seconds and",
-    "sizes in bytes where nothing else is said; a type that ends in `?` may be nil; what names no version is there",
-    "since " .. SINCE .. ". How things belong together is told in the [guide](guide.md).",
+    "Every public name, written from the annotations in the source by `make reference`. The [guide](guide.md) explains",
+    "how they work together.",
     "",
-    contents(titles),
+    "- A heading is what you type: `khp.connect(…)` after `local khp = require \"khp\"`. Where a module is not a",
+    "  field of `khp`, its section begins with the `require` that its headings need. A name whose last part begins",
+    "  with a capital, such as `khp.Connection`, is a type: what functions take and return, not a field of `khp`.",
+    "- Times are in seconds and sizes in bytes unless stated otherwise. A type that ends in `?` may be nil;",
+    "  arguments in `[ ]` are optional.",
+    "- A function that waits suspends the task that calls it; in the main chunk it runs the event loop until it is",
+    "  done; in a callback it throws.",
+    "- Names without a \"Since\" line have been there since version " .. SINCE .. ".",
+    "",
+    table.concat(contents, "\n"),
   }
   return table.concat(head, "\n") .. "\n" .. table.concat(out, "\n") .. "\n"
 end
 
+page()
 local text = page()
 
 if ... == "found" then

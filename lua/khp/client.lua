@@ -298,45 +298,51 @@ local function connect(url, checked, wires, around)
 end
 
 ---@class khp.ConnectOptions
----@field protocols string[]? subprotocols, in order of preference; default: none
----@field extensions (string|khp.Extension)[]? in order of preference: "name; parameter=value", or an extension of one's
----  own. khp's own (x-kaazing-idle-timeout, x-kaazing-ping-pong, permessage-deflate) do their work when they are
----  agreed; of others there is nothing but the agreement, in conn.extensions; default: none
----@field headers table? of the opening request. Authorization, Cookie and Proxy-Authorization go to the URL's own
----  origin alone, the others wherever a redirect leads
----@field origin string? value of Origin; default: none is sent
----@field policy string|khp.ClientPolicy|nil a file, or the table of functions
----@field trusted boolean? the file has the program's whole environment; default false
----@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil what
----  answers a 401, the strongest scheme first; the default is what stands in the URL. They are for the URL's own
----  origin alone. A function may wait, and is told who asks: `location`. A policy's `challenge` takes precedence
----@field share_credentials boolean? a function or a policy's `challenge` is asked for other origins, too, after a
----  redirect; it must look at the location. default false
----@field proxy string? http://[user:password@]host:port, reached with CONNECT; user and password go to it alone, and
----  only when it asks for them
----@field redirects string|function|nil a rule's name or a function: khp.redirect; default "always"
----@field khp boolean? ask for the extended handshake; default true
----@field extended_kind "binary"|"text"|nil how extended requests are sent; default "binary"
----@field require_khp boolean? a server that does not speak it is an error; default false
----@field tls khp.ClientTls? how wss URLs are verified; default: with the system's authorities
----@field timeout number? seconds for all of it: name, TCP, proxy, TLS, both handshakes and redirects; default: only the
----  limits of each step
----@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? hears each message, inside the
----  loop: it must not wait; receive() is not for such a connection
----@field on_close fun(conn: khp.Connection, code: integer, reason: string)? the connection has ended; must not wait
----@field on_drain fun(conn: khp.Connection)? a send queue that was full is below half of its limit; must not wait
----@field limits table<string, number>? what the peer may make us keep or wait for: the table of limits
----@field trace (fun(direction: "send"|"receive", stage: "proxy"|"opening"|"extended", bytes: string))? hears every byte
----  of the handshakes as it is on the wire, credentials included: what it writes down must be kept as they are
+---@field protocols string[]? subprotocols to offer, in order of preference; default: none
+---@field extensions (string|khp.Extension)[]? extensions to offer, in order of preference: "name; parameter=value" or a
+---  custom extension; default: none. khp implements permessage-deflate, x-kaazing-idle-timeout and x-kaazing-ping-pong;
+---  any other name is only negotiated and listed in conn.extensions
+---@field headers table? further headers of the opening request. Authorization, Cookie and Proxy-Authorization are sent
+---  only to the URL's own origin, the others to redirect targets, too
+---@field origin string? value of the Origin header; default: not sent
+---@field policy string|khp.ClientPolicy|nil path of a policy file, or a table of functions
+---@field trusted boolean? gives the policy file the program's whole environment instead of a sandbox; default false
+---@field credentials khp.Credentials|(fun(realm: string?, location: string, scheme: string): khp.Credentials?)|nil
+---  credentials for a 401, used with the strongest scheme offered; default: user and password of the URL. They are sent
+---  only to the URL's own origin. A function may wait, and is given the URL that asks as `location`. A policy's
+---  `challenge` takes precedence
+---@field share_credentials boolean? after a redirect, asks a function (or a policy's `challenge`) for credentials for
+---  other origins, too; it must check `location`; default false
+---@field proxy string? http://[user:password@]host:port, used with CONNECT; user and password are sent only to the
+---  proxy, and only if it asks for them
+---@field redirects string|function|nil whether to follow a redirect: the name of a rule of khp.redirect ("never",
+---  "same-origin", "same-domain", "sub-domain", "peer-domain", "always") or a function; default "always"
+---@field khp boolean? whether to ask for the extended handshake; default true
+---@field extended_kind "binary"|"text"|nil type of the messages that carry extended requests; default "binary"
+---@field require_khp boolean? fails if the server does not support the extended handshake; default false
+---@field tls khp.ClientTls? how to verify the server of a wss URL; default: against the system's authorities
+---@field timeout number? seconds for the whole call: name lookup, TCP, proxy, TLS, both handshakes and redirects;
+---  default: only the limits of each step apply
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? callback for each message; must
+---  not wait. Such a connection has no receive()
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? callback after the connection has closed;
+---  must not wait
+---@field on_drain fun(conn: khp.Connection)? callback when a send queue that was full has fallen below half its limit;
+---  must not wait
+---@field limits table<string, number>? limits on what the peer may make us store or wait for: see Limits
+---@field trace (fun(direction: "send"|"receive", stage: "proxy"|"opening"|"extended", bytes: string))? callback for all
+---  bytes of the handshakes as sent on the wire, including credentials: keep its output secret
 
---- Connects and makes the handshakes. Waits: in a task it yields, in the main chunk it turns the loop.
+--- Connects and completes the handshakes. Waits.
 ---@param url string ws:// wss:// http:// https:// or ws+unix:///path.sock:/resource
 ---@param given khp.ConnectOptions?
----@return khp.Connection?
+---@return khp.Connection? conn
 ---@return string? message
 ---@return string? code any of the error codes
----@return table? detail url, urls (all that were tried), permanent (trying again could not help), attempts, proxy; of
----  the response that decided, status, headers and body; of a policy's error, traceback
+---@return table? detail where they apply: `url`, and `urls`, all that were tried; `permanent`: retrying cannot help;
+---  `attempts`; of the response that decided, `status`, `headers`, `body`, and `action`, what the client does on it
+---  (khp.Action); `location` and `redirects` of a redirect; `code` and `reason` of a close frame; `proxy`; `traceback`
+---  of an error in a policy
 function client.connect(url, given)
   local checked = options.check(declaration, given, 2)
   task.check_waiting(2)

@@ -12,24 +12,27 @@ local unpack = table.unpack or unpack
 
 local connection = {}
 
----@class khp.Closed  how a connection ended
----@field code integer close code: received, else ours, else 1006
----@field reason string as it was received or sent, or what the network said; may be ""
----@field clean boolean close frames went both ways
----@field by "local"|"peer"|"network"|"timeout" who, or what, began it
+--- How a connection ended.
+---@class khp.Closed
+---@field code integer close code: the one received, else the one sent, else 1006
+---@field reason string reason received or sent, or a network error; may be ""
+---@field clean boolean whether close frames were exchanged in both directions
+---@field by "local"|"peer"|"network"|"timeout" what ended it
 
+--- A WebSocket connection; client and server use the same kind of object. As a to-be-closed variable
+--- (`local conn <close> = …`) it starts to close at the end of its scope, without waiting.
 ---@class khp.Connection: userdata
 ---@field protocol string? the negotiated subprotocol
----@field extensions table[] the negotiated extensions: { name =, parameters = } each
----@field khp boolean whether the extended handshake was made
----@field url string? client: where it is connected to, after redirects
+---@field extensions table[] the negotiated extensions, each { name =, parameters = }
+---@field khp boolean whether the extended handshake took place
+---@field url string? client: the URL it is connected to, after redirects
 ---@field request table the opening request
 ---@field response table? client: the opening response
----@field peer table { host =, port = }, or { path = } of a unix socket
----@field state "connecting"|"opening"|"open"|"closing"|"closed" where it stands; an application sees the last three
----@field closed khp.Closed? nil until it has ended
+---@field peer table the peer's address: { host =, port = }, or { path = } for a Unix socket
+---@field state "connecting"|"opening"|"open"|"closing"|"closed" an application sees only the last three
+---@field closed khp.Closed? how it ended; nil before that
 ---@field captures string[]? server: what the route's pattern captured
----@field data table what policies and applications keep with the connection
+---@field data table free for use by policies and the application
 
 ---@class khp.Handlers  an application's callbacks, all optional
 ---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")?
@@ -211,28 +214,29 @@ end
 ---@class khp.Connection
 local methods = conn.methods
 
---- Queues one message; it leaves when control returns to the loop. Never waits.
----@param message string text must be UTF-8
+--- Queues a message, which is sent when control returns to the event loop. Never waits.
+---@param message string must be UTF-8 if it is text
 ---@param kind "text"|"binary"|nil default "text"
 ---@return true? sent
 ---@return string? message
----@return string? code ELIMIT: the queue is full, so wait for on_drain, or with drain(); EPROTOCOL: a text that is not
----  UTF-8; EHANDSHAKE: the handshakes are not completed; EEXTENSION: an extension refused; ECLOSED
+---@return string? code ELIMIT: the queue is full (backpressure); wait for on_drain or with drain(). EPROTOCOL: the text
+---  is not UTF-8. EHANDSHAKE: the handshakes are not complete. EEXTENSION: an extension refused it. ECLOSED
 ---@return table? detail
 methods.send = conn.send
 
---- Bytes that were sent and have not been taken by the system yet.
----@return integer
+--- Bytes in the send queue: sent by the program, but not yet taken by the operating system.
+---@return integer bytes
 methods.queued = conn.queued
 
 --- The TLS session: { version, cipher, server_name, alpn, peer_subject, peer_verified, resumed }; nil without TLS.
----@return table?
+---@return table? session
 methods.tls = conn.tls
 
---- The next message. Waits: not for callbacks, and not where on_message hears the messages.
----@param timeout number? seconds; nil: as long as it takes
+--- Returns the next message. Waits. Throws if another task is already waiting for a message of this connection, or if
+--- the connection has an on_message callback.
+---@param timeout number? seconds; nil: no timeout
 ---@return string? message
----@return string kind or error message
+---@return string kind "text" or "binary"; on failure the error message
 ---@return string? code ETIMEOUT, ECLOSED
 ---@return khp.Closed? detail
 function methods.receive(self, timeout)
@@ -257,7 +261,8 @@ local function next_message(self)
   return methods.receive(self)
 end
 
---- Iterates over the messages until the connection is closed: `for message, kind in conn:each() do … end`.
+--- Iterates over the messages until the connection is closed: `for message, kind in conn:each() do … end`. Waits, as
+--- receive() does.
 ---@return fun(conn: khp.Connection): string?, string?
 ---@return khp.Connection
 function methods.each(self)
@@ -266,7 +271,7 @@ end
 
 --- Sends a ping and waits for its pong.
 ---@param timeout number? seconds; default 20
----@return number? seconds of the round trip
+---@return number? seconds round-trip time
 ---@return string? message
 ---@return string? code ETIMEOUT, ECLOSED, ELIMIT
 ---@return table? detail
@@ -294,9 +299,9 @@ function methods.ping(self, timeout)
   return closed(self)
 end
 
---- Waits until a send queue that was full is below half of its limit; returns at once where it was not.
----@param timeout number? seconds; nil: as long as it takes
----@return true?
+--- Waits until a send queue that was full has fallen below half its limit; returns at once if it was not full.
+---@param timeout number? seconds; nil: no timeout
+---@return true? ok
 ---@return string? message
 ---@return string? code ETIMEOUT, ECLOSED
 ---@return table? detail
@@ -317,8 +322,8 @@ function methods.drain(self, timeout)
   return closed(self)
 end
 
---- Closes in order: what was sent goes out first, then the close frame; waits for the peer's answer where waiting
---- is allowed, else returns at once. Further calls do nothing.
+--- Closes the connection gracefully: sends what is queued, then a close frame. In a task or the main chunk, waits for
+--- the peer's close frame (limit `close`); in a callback, returns at once. Further calls have no effect.
 ---@param code integer? 1000 (default) to 1003, 1007 to 1014, 3000 to 4999
 ---@param reason string? UTF-8, at most 123 bytes
 ---@return true
@@ -338,15 +343,16 @@ function methods.close(self, code, reason)
   return true
 end
 
---- An extension at work on this connection: what its start() returned.
+--- The session of an extension at work on this connection, as its start() returned it.
 ---@param name string
----@return khp.ExtensionSession? session nil: it was not agreed, or does nothing here
+---@return khp.ExtensionSession? session nil: not negotiated, or without an implementation here
 function methods.extension(self, name)
   local pipe = conn.state(self).pipe
   return pipe and pipe:session(name)
 end
 
---- Stops reading: the peer is slowed down by TCP. What was read already may still come. Keepalive rests meanwhile.
+--- Stops reading, so that TCP slows the peer down (backpressure). Messages that were already read may still arrive.
+--- Keepalive pings stop meanwhile.
 function methods.pause(self)
   conn.state(self).held = true
   conn.pause(self)

@@ -3,18 +3,27 @@
 -- enough.
 
 ---@class khp.crypto
----@field accept fun(key: string): string  Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2)
----@field is_key fun(key: string): boolean  is it 16 bytes in Base64, as a Sec-WebSocket-Key (RFC 6455 4.2.1)?
----@field random fun(n: integer): string  n unpredictable bytes, at most 1 MiB
----@field digest fun(name: string, bytes: string): string  raw; "md5" "sha1" "sha256" "sha512-256" …
----@field hmac fun(name: string, key: string, bytes: string): string  raw (RFC 2104)
----@field base64 fun(bytes: string): string  (RFC 4648 4)
----@field unbase64 fun(text: string): string?  nil for anything that base64 would not write
----@field hex fun(bytes: string): string  lower case
----@field crypt? fun(password: string, hash: string): string?  crypt(3): the hash of this password, made as the given
----  one was, or nil; bcrypt and its like are slow on purpose, and the loop stands still meanwhile. Absent where khp was
----  built without it
----@field equal fun(a: string, b: string): boolean  in a time that does not tell where they differ
+--- The value of Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 4.2.2).
+---@field accept fun(key: string): string
+--- Whether a string is a valid Sec-WebSocket-Key: 16 bytes in Base64 (RFC 6455 4.2.1).
+---@field is_key fun(key: string): boolean
+--- Returns n unpredictable bytes, at most 1 MiB.
+---@field random fun(n: integer): bytes: string
+--- Hashes bytes. Names: "md5", "sha1", "sha256", "sha512-256" and others that OpenSSL has. Returns raw bytes.
+---@field digest fun(name: string, bytes: string): hash: string
+--- HMAC (RFC 2104) with the named hash. Returns raw bytes.
+---@field hmac fun(name: string, key: string, bytes: string): hash: string
+--- Encodes in Base64 (RFC 4648 4).
+---@field base64 fun(bytes: string): text: string
+--- Decodes Base64. Returns nil for anything that base64() does not produce.
+---@field unbase64 fun(text: string): bytes: string?
+--- Encodes in hexadecimal, in lower case.
+---@field hex fun(bytes: string): text: string
+--- crypt(3): hashes a password with the algorithm and salt of an existing hash; nil if that is not possible. bcrypt and
+--- similar hashes are slow by design, and block the event loop meanwhile. Absent if khp was built without it.
+---@field crypt fun(password: string, hash: string): string?
+--- Compares two strings in a time that does not reveal where they differ.
+---@field equal fun(a: string, b: string): boolean
 local crypto = require("khp.core").crypto
 
 return crypto

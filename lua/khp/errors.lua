@@ -1,11 +1,11 @@
--- The stable codes of everything that can go wrong in the world outside the program, and the one way to return
--- them. A function that fails returns nil, message, code, detail: the message is for people and may change, the
--- code and the detail are for programs. Mistakes of the caller are not here: those are thrown with error().
+-- The codes of everything that can go wrong outside the program, and the one way to return them. A function that fails
+-- returns nil, message, code, detail: the message is for people and may change; code and detail are for programs.
+-- Mistakes of the caller are not here: those are thrown with error().
 -- This file must not know who fails, or why.
 
 local errors = {}
 
---- Every code, in the order in which a connection can meet them, with what it means.
+--- All codes with their meaning, in the order in which a connection can meet them.
 ---@type { code: string, meaning: string }[]
 errors.list = {
   { code = "ECONNECT", meaning = "no connection: the name, the address, the port or the socket" },
@@ -26,18 +26,21 @@ for _, entry in ipairs(errors.list) do
   known[entry.code] = entry.meaning
 end
 
---- What a code means, or nil when there is no such code.
+--- The meaning of a code; nil if there is no such code.
 ---@param code string
----@return string?
+---@return string? meaning
 function errors.meaning(code)
   return known[code]
 end
 
---- The four returns of a failure: `return errors.fail("no route", "ECONNECT", { url = url })`.
+--- Returns the four values of a failure: `return errors.fail("no route", "ECONNECT", { url = url })`.
 ---@param message string
----@param code string one of the list
----@param detail table? what a caller needs to act
----@return nil, string, string, table
+---@param code string one of the codes; any other throws
+---@param detail table? more about it, for programs; default: an empty table
+---@return nil
+---@return string message
+---@return string code
+---@return table detail
 function errors.fail(message, code, detail)
   if not known[code] then
     error("unknown error code " .. tostring(code), 2)

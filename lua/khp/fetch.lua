@@ -107,9 +107,9 @@ end
 
 ---@class khp.FetchOptions
 ---@field method string? default "GET"
----@field headers table<string, string|number>? further fields; Host and Connection are there
----@field body string? Content-Length is added for it; default: none
----@field timeout number? seconds for all of it, from 0; default 5
+---@field headers table<string, string|number>? further header fields; khp sets Host and Connection
+---@field body string? khp sets Content-Length; default: none
+---@field timeout number? seconds for the whole exchange, from 0; default 5
 
 --- Checks what is asked, and throws what is wrong with it.
 ---@param url string http:// or https://

@@ -4,106 +4,128 @@
 -- Whatever the bytes or a message can be wrong in comes back as nil, message, code, detail; code is "EPROTOCOL" or
 -- "ELIMIT", and detail.status is what a server would answer: 400, 413, 414, 431, 501 or 505.
 
----What a peer may cost us. Each has a default.
----@class khp.http.limits
----@field head? integer bytes of the head, line ends included; 16384
----@field line? integer bytes of one line of it; 8192
----@field fields? integer number of headers; 100
----@field body? integer bytes of the body; 65536
----@field strict? boolean refuse lines that end in LF alone; false
+--- Limits of a parser.
+---@class khp.http.Limits
+---@field head? integer bytes of the head, including line ends; default 16384
+---@field line? integer bytes of one line of the head; default 8192
+---@field fields? integer number of header fields; default 100
+---@field body? integer bytes of the body; default 65536
+---@field strict? boolean whether to reject lines that end in LF without CR; default false
 
----Data and nothing else. A value is found under its name in any spelling; values of a repeated header are joined with
----", ". Names and values in wire order, as they were spelled, are at [1], [2], [3], [4]…; pairs() goes through these.
----@class khp.http.headers
+--- The header fields of a parsed message: plain data. `headers[name]` finds a value by name, ignoring case; the values
+--- of a repeated field are joined with ", ". The array part has names and values as sent: name, value, name, value, …,
+--- which is what pairs() iterates over, too.
+---@class khp.http.Headers
 ---@field [string] string
 ---@field [integer] string
 
----@class khp.http.message
----@field version string "1.1"; always "1." and a number
----@field headers khp.http.headers
----@field body? string "" where there is none; nil until parser:body() has it
+---@class khp.http.Message
+---@field version string "1." and a digit, such as "1.1"
+---@field headers khp.http.Headers
+---@field body? string "" if the message has none; nil until parser:body() has read it
 
----@class khp.http.request: khp.http.message
+---@class khp.http.Request: khp.http.Message
 ---@field method string
----@field target string as it was sent: "/path?query", "http://host/path", "host:port" (CONNECT) or "*"
----@field path string without the query; "/" where an absolute URI has none; "" for CONNECT
----@field query? string nil where there is no "?"
+---@field target string as sent: "/path?query", "http://host/path", "host:port" (CONNECT) or "*"
+---@field path string without the query; "/" if an absolute URI has no path; "" for CONNECT
+---@field query? string nil if there is no "?"
 
----@class khp.http.response: khp.http.message
+---@class khp.http.Response: khp.http.Message
 ---@field status integer
----@field reason string may be ""
+---@field reason string reason phrase; may be ""
 
----What can be written as headers: a headers object, a list of name, value, name, value …, or of { name, value }, or a
----map of name to value or array of values, which goes out sorted by name.
----@alias khp.http.writable_headers
----| khp.http.headers
+--- What can be written as header fields: khp.http.Headers; an array name, value, name, value, …; an array of
+--- { name, value }; or a table from name to value or array of values, which is written sorted by name.
+---@alias khp.http.WritableHeaders
+---| khp.http.Headers
 ---| (string|number)[]
 ---| [string, string|number][]
 ---| table<string, string|number|(string|number)[]>
 
----One after the other: head() until there is one, body() until there is one, rest(). After a failure the parser says
----the same failure again. Calls in another order are errors.
----@class khp.http.parser
----The message without its body. nil alone: more bytes are needed.
----@field head fun(self, bytes?: string): khp.http.message?, string?, string?, table?
----The body, which is also put into the message. nil alone: more bytes are needed.
----@field body fun(self, bytes?: string): string?, string?, string?, table?
----The bytes after the message, or after the head when body() was not called. Ready for the next message.
----@field rest fun(self): string
+--- Reads one message after another. For each: call head() until it returns one, then body() until it returns one, then
+--- rest(). After a failure every call returns the same failure. Calls in another order throw.
+---@class khp.http.Parser
+--- Returns the message without its body. A single nil means that more bytes are needed.
+---@field head fun(self, bytes?: string): result: khp.http.Message?, message: string?, code: string?, detail: table?
+--- Returns the body, and stores it in the message. A single nil means that more bytes are needed.
+---@field body fun(self, bytes?: string): body: string?, message: string?, code: string?, detail: table?
+--- Returns the bytes after the message, or after the head if body() was not called. The parser is then ready for the
+--- next message.
+---@field rest fun(self): bytes: string
 
----@class khp.http.writable_request
+---@class khp.http.WritableRequest
 ---@field method string
 ---@field target string
----@field version? string "1.1"
----@field headers? khp.http.writable_headers
+---@field version? string default "1.1"
+---@field headers? khp.http.WritableHeaders
 ---@field body? string Content-Length is added for it
 
----@class khp.http.writable_response
+---@class khp.http.WritableResponse
 ---@field status integer
----@field reason? string the standard phrase
----@field version? string "1.1"
----@field headers? khp.http.writable_headers
----@field body? string likewise
+---@field reason? string default: the standard reason phrase
+---@field version? string default "1.1"
+---@field headers? khp.http.WritableHeaders
+---@field body? string Content-Length is added for it
 
----Both as names in order and as a map of name to value, true where a name has no value. Of equal names the first one's
----value is in the map, and all of them are among the names.
----@class khp.http.parameters
+--- The names in order as an array, and a table from name to value; the value is true for a name without one. If a name
+--- is repeated, the table has its first value, the array all of them.
+---@class khp.http.Parameters
 ---@field [integer] string
 ---@field [string] string|true
 
----@class khp.http.extension
+---@class khp.http.Extension
 ---@field name string
----@field parameters khp.http.parameters
+---@field parameters khp.http.Parameters
 
----@class khp.http.challenge
----@field scheme string as it was spelled
----@field prefix? "Application" where two words name the scheme
----@field token68? string what is there instead of parameters
----@field parameters khp.http.parameters names in lower case
+---@class khp.http.Challenge
+---@field scheme string as written
+---@field prefix? "Application" if the scheme is written in two words, as Kaazing's servers do
+---@field token68? string sent instead of parameters
+---@field parameters khp.http.Parameters names in lower case
 
 ---@class khp.http
----The same limits, checked: wherever limits are taken these cost nothing more.
----@field limits fun(limits?: khp.http.limits): userdata
----@field parser fun(kind: "request"|"response", limits?: khp.http.limits): khp.http.parser
----The message with its body, and the bytes after it. nil alone: it is not all there.
----@field parse_request fun(bytes: string, limits?: khp.http.limits): khp.http.request?, string?, string?, table?
----@field parse_response fun(bytes: string, limits?: khp.http.limits): khp.http.response?, string?, string?, table?
----The bytes, or nil, message, "EPROTOCOL".
----@field write_request fun(message: khp.http.writable_request): string?, string?, string?
----@field write_response fun(message: khp.http.writable_response): string?, string?, string?
----@field fields fun(headers: khp.http.headers): fun(): string?, string? as pairs(headers) from Lua 5.2 on
----@field values fun(headers: khp.http.headers, name: string): string[] the separate values of a header
----@field reason fun(status: integer): string the standard phrase, or ""
+--- Checks limits once, for use wherever limits are taken.
+---@field limits fun(limits?: khp.http.Limits): checked: userdata
+--- Creates a parser.
+---@field parser fun(kind: "request"|"response", limits?: khp.http.Limits|userdata): parser: khp.http.Parser
+--- Parses a request with its body. Returns it and the bytes after it; a single nil if it is incomplete; on failure nil,
+--- message, code, detail.
+---@field parse_request fun(bytes: string, limits?: khp.http.Limits|userdata): khp.http.Request?, string?, string?,
+---  table?
+--- Parses a response with its body. Returns it and the bytes after it; a single nil if it is incomplete; on failure
+--- nil, message, code, detail.
+---@field parse_response fun(bytes: string, limits?: khp.http.Limits|userdata): khp.http.Response?, string?, string?,
+---  table?
+--- Writes a request. On failure returns nil, a message and "EPROTOCOL".
+---@field write_request fun(message: khp.http.WritableRequest): bytes: string?, message: string?, code: string?
+--- Writes a response. On failure returns nil, a message and "EPROTOCOL".
+---@field write_response fun(message: khp.http.WritableResponse): bytes: string?, message: string?, code: string?
+--- Iterates over names and values as sent; the same as pairs(headers), which LuaJIT and Lua 5.1 cannot do.
+---@field fields fun(headers: khp.http.Headers): next: fun(): string?, string?
+--- The separate values of a repeated field.
+---@field values fun(headers: khp.http.Headers, name: string): values: string[]
+--- The standard reason phrase of a status code, or "".
+---@field reason fun(status: integer): phrase: string
+--- Whether a value is an HTTP token: a string of letters, digits and some punctuation.
 ---@field is_token fun(value: any): boolean
----@field is_host fun(value: string): boolean can it be the value of a Host header, or be empty?
----@field tokens fun(value: string): string[]?, string? empty elements do not count, so the array may be empty
----@field extensions fun(value: string): khp.http.extension[]?, string? RFC 6455 9.1; the array may be empty
----@field challenges fun(value: string): khp.http.challenge[]?, string? of WWW-Authenticate, Proxy-Authenticate
----@field is_challenge fun(value: string): boolean one or more that challenges() can read
----@field quote fun(text: string): string?, string? as a quoted string; nil, message: it has control characters
----@field unquote fun(quoted: string): string?, string?
----@field date fun(seconds?: number): string of seconds since 1970, or now: "Sun, 06 Nov 1994 08:49:37 GMT"
----@field parse_date fun(text: string): integer? any of the three formats of RFC 2616 3.3.1
+--- Whether a string is a valid value of a Host header; an empty one is.
+---@field is_host fun(value: string): boolean
+--- Splits a comma-separated list of tokens. Empty elements are skipped, so the array may be empty.
+---@field tokens fun(value: string): tokens: string[]?, message: string?
+--- Parses a value of Sec-WebSocket-Extensions (RFC 6455 9.1). The array may be empty.
+---@field extensions fun(value: string): list: khp.http.Extension[]?, message: string?
+--- Parses a value of WWW-Authenticate or Proxy-Authenticate.
+---@field challenges fun(value: string): list: khp.http.Challenge[]?, message: string?
+--- Whether challenges() can parse a value, and finds at least one.
+---@field is_challenge fun(value: string): boolean
+--- Writes a quoted string. Fails if the text has control characters.
+---@field quote fun(text: string): quoted: string?, message: string?
+--- Reads a quoted string.
+---@field unquote fun(quoted: string): text: string?, message: string?
+--- Formats a time (seconds since 1970, default now) for HTTP: "Sun, 06 Nov 1994 08:49:37 GMT".
+---@field date fun(seconds?: number): string
+--- Parses a date in any of the three formats of RFC 2616 3.3.1. Returns seconds since 1970, or nil.
+---@field parse_date fun(text: string): seconds: integer?
 local http = require("khp.core").http
 
 -- Appends "; name" or "; name=value" to parts, or returns nil, message.
@@ -150,9 +172,9 @@ local function format_extension(extension)
   return table.concat(parts)
 end
 
----The value of a Sec-WebSocket-Extensions header. Each extension is a table as http.extensions gives them, or a string.
----Parameters go out once, in the order of their names in the array part; those that are only in the map follow, sorted.
----@param extensions (khp.http.extension|string)[]
+--- Writes a value of Sec-WebSocket-Extensions. Each extension is a string, or a table as http.extensions() returns it.
+--- Parameters are written once each: first those in the array part, in that order, then the others, sorted by name.
+---@param extensions (khp.http.Extension|string)[]
 ---@return string? value "" for an empty array
 ---@return string? message
 function http.format_extensions(extensions)

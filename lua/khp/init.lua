@@ -11,6 +11,8 @@ local task = require "khp.task"
 
 local loop = core.loop
 
+---@class khp
+---@field _VERSION string the version of khp: "0.1.0"
 local khp = { _VERSION = "0.1.0" }
 
 --- Loads a part only when it is asked for: khp.http, khp.log, khp.uri, …
@@ -32,36 +34,38 @@ khp.spawn = task.spawn
 khp.sleep = task.sleep
 khp.promise = promise.new
 
---- Seconds of a monotonic clock, read once a turn of the loop.
+--- Time of a monotonic clock in seconds, read once per turn of the event loop.
 ---@type fun(): number
 khp.now = loop.now
 
---- A descriptor that polls readable when step(0) has work; nil where libwebsockets polls for itself.
+--- A file descriptor for another event loop: when it polls readable, call khp.step(0). nil where libwebsockets does its
+--- own polling; then call khp.step(0) regularly.
 ---@type fun(): integer?
 khp.fd = loop.fd
 
---- Seconds until step(0) must be called even if the descriptor is silent; nil: no need.
+--- Seconds until khp.step(0) has to be called even if the descriptor does not become readable; nil: no deadline.
 ---@type fun(): number?
 khp.timeout = loop.timeout
 
---- Makes a waiting step() return; may be called in a signal handler.
+--- Makes a waiting khp.step() return. Safe in a signal handler.
 ---@type fun()
 khp.wake = loop.wake
 
---- For C hosts with threads: two light userdata, a function `void (*)(void *)` and its argument. Calling it from any
---- thread makes a waiting step() return, as long as this Lua state is open.
----@type fun(): lightuserdata, lightuserdata
+--- For C hosts with threads: returns two light userdata, a function `void (*)(void *)` and its argument. Calling that
+--- function from any thread, while this Lua state is open, makes a waiting khp.step() return.
+---@type fun(): callback: lightuserdata, argument: lightuserdata
 khp.waker = loop.waker
 
---- "libuv", or "poll" where libwebsockets' plugin for libuv is missing.
+--- What runs the event loop: "libuv", or "poll" where libwebsockets was built without its libuv plugin. The environment
+--- variable `KHP_BACKEND` chooses one: `poll` or `uv`.
 ---@type fun(): string
 khp.backend = loop.backend
 
 local stopped = false
 
---- Does what is ready. 0 and less never wait, a number waits at most so many seconds for something to do, nil waits for
---- it, but no longer than half a second, so that the interpreter can heed an interrupt.
----@param seconds number?
+--- Runs one turn of the event loop. Throws while the loop is already running, as in a callback.
+---@param seconds number? how long to wait for something to do: 0 and less do not wait; nil waits up to half a second,
+---  so that the interpreter can react to an interrupt
 function khp.step(seconds)
   if seconds ~= nil and (type(seconds) ~= "number" or seconds ~= seconds) then
     error("step: seconds expected, not " .. tostring(seconds), 2)
@@ -72,7 +76,8 @@ function khp.step(seconds)
   end
 end
 
---- Turns the loop until stop() is called, or until no connection, server or timer is left.
+--- Runs the event loop until khp.stop() is called, or until no connection, server or timer is left. Throws while the
+--- loop is already running, as in a callback.
 function khp.run()
   if loop.entered() then
     error("khp.run inside a callback or task: the loop is turning already", 2)
@@ -83,7 +88,7 @@ function khp.run()
   end
 end
 
---- Makes run() return after the current turn.
+--- Makes khp.run() return after the current turn.
 function khp.stop()
   stopped = true
   loop.wake()

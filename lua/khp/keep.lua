@@ -54,24 +54,29 @@ do
   declaration = options.declare("khp.keep", entries)
 end
 
----@class khp.KeepOptions: khp.ConnectOptions  all but on_close
----@field delay number? seconds, at least 0.001: the first wait is no longer, and each further failure doubles that;
----  default 0.5
----@field longest number? seconds, at least 0.001, that a wait has at most; default 30
----@field jitter number? 0 to 1: the share of a wait that is left to chance; default 1, all of it
----@field stable number? seconds after which a connection counts as one that stood: the waits begin anew; default 10
----@field attempts integer? how many may fail in a row until it gives up; default: any number
----@field queue integer? bytes of messages that are kept while there is no connection; 0: none; default 1048576
----@field on_up fun(conn: khp.Connection)? in a task of its own, for each connection. What it sends before it first
----  waits goes before what was kept
----@field on_down fun(message: string, code: string, detail: khp.Down)? in a task of its own, for each attempt that
----  failed and each connection that ended, but not after close()
+--- All options of khp.connect() except on_close.
+---@class khp.KeepOptions: khp.ConnectOptions
+---@field delay number? seconds, at least 0.001: upper bound of the first wait before reconnecting; doubles with each
+---  failure; default 0.5
+---@field longest number? seconds, at least 0.001: upper bound of every wait, without the Retry-After of a 429 or 503;
+---  default 30
+---@field jitter number? 0 to 1: the random share of each wait; default 1: all of it
+---@field stable number? seconds: a connection that lasted this long resets the waits; default 10
+---@field attempts integer? number of failures in a row after which to give up; default: no maximum
+---@field queue integer? bytes of messages to queue while there is no connection; 0: none; default 1048576
+---@field on_up fun(conn: khp.Connection)? runs in its own task for each connection. What it sends before it first waits
+---  is sent before the queued messages
+---@field on_down fun(message: string, code: string, detail: khp.Down)? runs in its own task after each failed attempt
+---  and each closed connection, but not after close()
 
----@class khp.Down  what khp.connect gives as detail, or how a connection ended (khp.Closed), and
+--- The detail of khp.connect(), or how the connection ended (khp.Closed), and:
+---@class khp.Down
 ---@field again number? seconds until the next attempt; nil: it has given up
----@field permanent boolean? trying again could not help
+---@field permanent boolean? whether retrying cannot help
 
----@class khp.Keep  a connection that comes back
+--- A connection that reconnects. As a to-be-closed variable (`local kept <close> = …`) it is closed at the end of its
+--- scope.
+---@class khp.Keep
 ---@field package options table
 ---@field package phase "connecting"|"up"|"waiting"|"closed"
 ---@field package conn khp.Connection?
@@ -268,11 +273,11 @@ local function for_each(self, checked)
   return given
 end
 
---- Begins to connect, and returns at once, so it may be called anywhere. What cannot succeed from the beginning (a
---- policy that does not load, a certificate that is not there) is returned as a failure.
----@param url string as for khp.connect
+--- Starts to connect, and reconnects whenever the connection is lost. Returns at once. What makes every attempt fail (a
+--- policy that does not load, a missing certificate) is returned as an error.
+---@param url string as for khp.connect()
 ---@param given khp.KeepOptions?
----@return khp.Keep?
+---@return khp.Keep? kept
 ---@return string? message
 ---@return string? code EPOLICY, ETLS
 ---@return table? detail
@@ -344,14 +349,14 @@ local function store(self, message, kind)
   return true
 end
 
---- Sends a message, or keeps it until there is a connection; the order is that of the calls. Never waits. A message is
---- sent once at most: what was handed to a connection that then broke may be lost, and nobody is told.
----@param message string
+--- Sends a message, or queues it until there is a connection; messages keep their order. Never waits. Each message is
+--- sent at most once: it is lost without notice if the connection breaks while it is on its way.
+---@param message string must be UTF-8 if it is text
 ---@param kind "text"|"binary"|nil default "text"
----@return true?
+---@return true? sent
 ---@return string? message
----@return string? code ELIMIT: as much as `queue` allows is kept, or the connection's own queue is full; ECLOSED: it
----  has ended, or nothing is kept; EPROTOCOL: a text that is not UTF-8
+---@return string? code ELIMIT: the queue (option `queue`), or the connection's own, is full. ECLOSED: it has ended, or
+---  `queue` is 0. EPROTOCOL: the text is not UTF-8
 ---@return table? detail
 function methods:send(message, kind)
   if type(message) ~= "string" then
@@ -367,12 +372,12 @@ function methods:send(message, kind)
   return kept, why, code, detail
 end
 
---- The next message, of whatever connection: what is left of one that ended comes first. Waits through times without a
---- connection. One at a time may receive, and none where on_message hears the messages.
----@param timeout number? seconds; nil: as long as it takes
+--- Returns the next message; messages left from the last lost connection come first. Waits, also while reconnecting.
+--- Only one task may receive at a time. Throws if there is an on_message callback.
+---@param timeout number? seconds; nil: no timeout
 ---@return string? message
----@return string kind or error message
----@return string? code ETIMEOUT; ECLOSED and others: why it has ended
+---@return string kind "text" or "binary"; on failure the error message
+---@return string? code ETIMEOUT; ECLOSED or another: why it has ended
 ---@return table? detail
 function methods:receive(timeout)
   if self.options.on_message then
@@ -409,25 +414,26 @@ local function next_message(self)
   return methods.receive(self)
 end
 
---- Iterates over the messages until it has ended: `for message, kind in kept:each() do … end`.
+--- Iterates over the messages until it has ended: `for message, kind in kept:each() do … end`. Waits, as receive()
+--- does.
 ---@return fun(kept: khp.Keep): string?, string?
 ---@return khp.Keep
 function methods:each()
   return next_message, self
 end
 
---- What it is doing: "connecting", "up" (and the connection), "waiting" for the next attempt, or "closed".
+--- What it is doing: "connecting", "up", "waiting" for the next attempt, or "closed".
 ---@return "connecting"|"up"|"waiting"|"closed" state
----@return khp.Connection?
+---@return khp.Connection? conn the connection when "up"
 function methods:state()
   return self.phase, self.phase == "up" and self.conn or nil
 end
 
---- The connection, as soon as there is one. Any number of tasks may wait.
----@param timeout number? seconds; nil: as long as it takes
----@return khp.Connection?
+--- Waits until there is a connection, and returns it. Any number of tasks may wait.
+---@param timeout number? seconds; nil: no timeout
+---@return khp.Connection? conn
 ---@return string? message
----@return string? code ETIMEOUT; ECLOSED and others: why it has ended
+---@return string? code ETIMEOUT; ECLOSED or another: why it has ended
 ---@return table? detail
 function methods:wait_up(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
@@ -453,10 +459,10 @@ local function abandon(half)
   end
 end
 
---- Ends it for good, whatever it is doing; messages that are still kept are dropped. Closes the connection in order,
---- if there is one, and waits for that where waiting is allowed. Further calls do nothing.
----@param code integer? as for conn:close
----@param reason string?
+--- Ends it for good and drops queued messages. Closes the connection, if there is one, as conn:close() does. Further
+--- calls have no effect.
+---@param code integer? as for conn:close()
+---@param reason string? as for conn:close()
 ---@return true
 function methods:close(code, reason)
   if code ~= nil and type(code) ~= "number" then

@@ -1,5 +1,5 @@
--- The one table of everything that bounds a peer: what it may make us hold, and how long it may keep us waiting.
--- Each limit is an option (`limits = { message = 1024 }`) with a default; `khp limits` lists them from here.
+-- The table of all limits: how much a peer may make us store, and how long it may keep us waiting. Each limit is an
+-- option (`limits = { message = 1024 }`) with a default; `khp limits` lists them from here.
 -- This file must not know who enforces a limit, or how.
 
 local options = require "khp.options"
@@ -11,13 +11,13 @@ local getmetatable, huge, ipairs, setmetatable = getmetatable, math.huge, ipairs
 ---@class khp.Limit
 ---@field name string
 ---@field default number
----@field unit string
----@field max number? what the code below can count; where it is not given: any whole number, any time
----@field what string what it bounds
+---@field unit string "bytes", "seconds" or what is counted
+---@field max number? the largest value; nil: any integer from 1, or any number of seconds from 0 to math.huge
+---@field what string what it limits
 
 local GIB = 1073741824
 
---- Every limit, in the order of a connection's life.
+--- All limits, in the order in which a connection meets them.
 ---@type khp.Limit[]
 limits.list = {
   { name = "connections", default = 65536, unit = "connections", what = "open connections of one server" },
@@ -57,10 +57,11 @@ local declaration = options.declare("limits", entries)
 -- Marks a table that is checked and complete, so that what is made per connection does not check it again.
 local Limits = { __name = "khp.limits" }
 
---- A complete table of limits: those given, checked, and the defaults of all others. The result is shared and must
---- not be written to; given back to resolve it is returned as it is.
+--- Checks limits, and adds the defaults of those not given. Throws on a mistake. The result is shared: do not change
+--- it. A table that resolve() returned is returned unchanged.
 ---@param given table<string, number>?
----@param level integer? whose line to blame, as error() counts from the function that calls resolve; default 2
+---@param level integer? stack level to blame for a mistake, as in error(); default 2, the caller of the function that
+---  calls resolve()
 ---@return table<string, number>
 function limits.resolve(given, level)
   if given == nil then
@@ -71,7 +72,7 @@ function limits.resolve(given, level)
   return setmetatable(options.check(declaration, given, (level or 2) + 1), Limits)
 end
 
---- What there is where nothing is given.
+--- The default of every limit.
 ---@type table<string, number>
 limits.defaults = limits.resolve({})
 

@@ -38,36 +38,40 @@ local declaration = options.declare("khp.listen", {
   trace = { type = "function" },
 })
 
----@class khp.ListenOptions  where: `host` and `port`, or `path`, or `fd`
----@field host string? a name or an address; default: every address of the machine
----@field port integer? 0 to 65535; 0 (default): one that is free, see server:address()
----@field path string? of a unix socket, which is made, and removed at the end
----@field fd integer? a descriptor that listens already
----@field reuse_port boolean? several processes may listen on the same port (SO_REUSEPORT); default false
----@field backlog integer? connections that wait to be accepted, at least 1; default: what the system allows
+--- Listens on `host` and `port`, on `path`, or on `fd`.
+---@class khp.ListenOptions
+---@field host string? host name or IP address; default: all addresses of the machine
+---@field port integer? 0 to 65535; 0 (default): a free port, which server:address() returns
+---@field path string? path of a Unix socket; created now, removed on close
+---@field fd integer? a file descriptor that is already listening
+---@field reuse_port boolean? lets several processes listen on the same port (SO_REUSEPORT); default false
+---@field backlog integer? maximum number of connections waiting to be accepted, at least 1; default: the system's
+---  maximum
 ---@field tls khp.ServerTls? certificates; default: no TLS
----@field policy string|khp.ServerPolicy|nil a file, which server:reload() reads again, or the table of functions;
----  default: agrees to everybody, with KHP where the client asks for it
----@field trusted boolean? the policy's file has the program's whole environment; default false
----@field root string? a folder whose files are shown to ordinary GET and HEAD requests that the policy leaves to khp;
----  default: none, such requests get a 426
----@field routes khp.Route[]? several places, each with a policy and callbacks of its own; the first that fits decides,
----  and where none does, the answer is 404
----@field origins khp.OriginList? the web pages that may connect, else 403; default: all
----@field protocols string[]? subprotocols that are agreed to where the policy names none, in order of preference;
----  default: none
----@field extensions (string|khp.Extension)[]? agreed to where the policy does not say: "name; parameter=value", or an
----  extension of one's own; default: none, but what Kaazing's own clients expect of a gateway
----@field on_open fun(conn: khp.Connection)? in a task of its own for each connection, which is closed when it returns;
----  with 1011 when it throws
----@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? hears each message, inside the
----  loop: it must not wait
----@field on_close fun(conn: khp.Connection, code: integer, reason: string)? the connection has ended; must not wait
----@field on_drain fun(conn: khp.Connection)? a send queue that was full is below half of its limit; must not wait
----@field limits table<string, number>? what peers may make the server keep or wait for: the table of limits
----@field server_header string|false|nil the value of Server in responses; false: none; default "khp"
----@field trace (fun(direction: "send"|"receive", stage: "opening"|"extended", bytes: string))? hears every byte of the
----  handshakes as it is on the wire, credentials included
+---@field policy string|khp.ServerPolicy|nil path of a policy file, which server:reload() reloads, or a table of
+---  functions; default: accepts everybody, with the extended handshake if the client asks for it
+---@field trusted boolean? gives the policy file the program's whole environment instead of a sandbox; default false
+---@field root string? folder of static files, served to GET and HEAD requests that the policy does not answer; default:
+---  none, such requests get 426
+---@field routes khp.Route[]? routes, each with its own policy and callbacks; the first match wins, no match is 404
+---@field origins khp.OriginList? the web pages that may connect; others get 403; default: all
+---@field protocols string[]? subprotocols to accept, in order of preference, where the policy chooses none; default:
+---  none
+---@field extensions (string|khp.Extension)[]? extensions to accept where the policy chooses none: "name;
+---  parameter=value" or a custom extension; default: only those that Kaazing's clients require of a gateway
+---@field on_open fun(conn: khp.Connection)? runs in its own task for each connection. When it returns, the connection
+---  is closed, unless there is an on_message callback; when it throws, it is closed with code 1011
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? callback for each message; must
+---  not wait
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? callback after the connection has closed;
+---  must not wait
+---@field on_drain fun(conn: khp.Connection)? callback when a send queue that was full has fallen below half its limit;
+---  must not wait
+---@field limits table<string, number>? limits on what peers may make the server store or wait for: see Limits
+---@field server_header string|false|nil value of the Server header in responses; no control characters;
+---  false: no such header; default "khp"
+---@field trace (fun(direction: "send"|"receive", stage: "opening"|"extended", bytes: string))? callback for all bytes
+---  of the handshakes as sent on the wire, including credentials
 
 --- The options, checked, with `limits` complete. Mistakes are thrown.
 ---@param given khp.ListenOptions

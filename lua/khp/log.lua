@@ -1,6 +1,5 @@
--- What khp has to say to the people who run it, and to their programs: one line per event, with a level, to one sink
--- that a host may replace. A line stays a line, whatever a peer has sent. This file must not know what is logged, nor
--- keep anything.
+-- Logging: one line per event, with a level, written to standard error or to a function of the program. Whatever bytes
+-- a peer sends, a line stays one line. This file must not know what is logged, nor keep anything.
 
 local core = require "khp.core"
 
@@ -8,12 +7,13 @@ local log = {}
 
 local levels = { off = 0, error = 1, warn = 2, info = 3, debug = 4 }
 
---- The least important level that is written: "error", "warn" (default), "info", "debug", or "off". Another value
---- throws.
----@type string
+--- The least important level that is written: "error", "warn" (default), "info", "debug", or "off" for none. Assign to
+--- change it; any other value throws.
+---@type "error"|"warn"|"info"|"debug"|"off"
 log.level = "warn"
 
---- How the lines look that go to standard error: "text", or "json" for an object of JSON in each. Another value throws.
+--- The format of lines on standard error: "text" (default), or "json" for one JSON object per line. Assign to change
+--- it; any other value throws.
 ---@type "text"|"json"
 log.format = "text"
 
@@ -65,11 +65,11 @@ local function timestamp()
   return os.date("!%Y-%m-%dT%H:%M:%S", whole) .. (".%03dZ"):format(math.floor((now - whole) * 1000))
 end
 
---- A line of JSON, without its end: the time, the level, the message, and then the fields, by name.
+--- Formats a JSON line without line end: time, level, message, then the fields, sorted by name.
 ---@param level string
 ---@param text string
 ---@param fields table<string, any>? strings, numbers, booleans and arrays of them
----@return string
+---@return string line
 function log.json(level, text, fields)
   local list, names = {}, {}
   local function add(name, value)
@@ -90,10 +90,10 @@ end
 
 -- Lines ---------------------------------------------------------------------------------------------------------------
 
---- Where lines go; replace it to send them elsewhere.
+--- Writes a line to standard error. Assign your own function to send lines elsewhere.
 ---@param level string
----@param text string may have several lines: the first says what happened, a traceback follows
----@param fields table<string, any>? the same in parts, of a line that programs may want to read
+---@param text string may have several lines: what happened, then a traceback
+---@param fields table<string, any>? the same as separate values, for programs; see log.record()
 function log.sink(level, text, fields)
   if log.format == "json" then
     io.stderr:write(log.json(level, text, fields), "\n")
@@ -102,7 +102,7 @@ function log.sink(level, text, fields)
   end
 end
 
---- Whether a line of this level would be written: ask before building an expensive one.
+--- Whether lines of this level are written. Useful before building an expensive one.
 ---@param level string
 ---@return boolean
 function log.enabled(level)
@@ -121,10 +121,12 @@ local function writer(level)
   end
 end
 
---- Each formats like string.format, or takes the text alone as it is.
+--- Writes a line of this level, if the level is enabled. With further arguments, `text` is a format as for
+--- string.format(); without, it is written as it is.
+---@type fun(text: string, ...: any)
 log.error, log.warn, log.info, log.debug = writer "error", writer "warn", writer "info", writer "debug"
 
---- A line that programs may want to read: the text for people, and the same in parts.
+--- Writes a line of this level for people, with the same information as separate values for programs.
 ---@param level string
 ---@param text string
 ---@param fields table<string, any>
@@ -134,7 +136,7 @@ function log.record(level, text, fields)
   end
 end
 
---- An error that ended a coroutine, with the traceback of where it was.
+--- Logs an error that ended a coroutine, with its traceback.
 ---@param co thread
 ---@param message any
 function log.traceback(co, message)
@@ -145,7 +147,7 @@ end
 
 -- Peers ---------------------------------------------------------------------------------------------------------------
 
---- Whom a connection leads to: "192.0.2.1:8000", "[2001:db8::1]:8000", the path of a unix socket or "unix".
+--- The peer of a connection as text: "192.0.2.1:8000", "[2001:db8::1]:8000", the path of a Unix socket, or "unix".
 ---@param conn userdata
 ---@return string
 function log.peer(conn)
@@ -166,9 +168,9 @@ local function escape_byte(c)
   end))
 end
 
---- What a peer's bytes look like in a log: nothing that a terminal would obey, and not too long.
+--- Escapes a peer's bytes for a log line: no control characters, no line ends, shortened if necessary.
 ---@param text string
----@param most integer? default 200 bytes
+---@param most integer? bytes; default 200
 ---@return string
 function log.quote(text, most)
   text = shorten(text, most or 200):gsub("[%c\127]", escape_byte)
@@ -182,9 +184,9 @@ function log.quoted(text)
   return '"' .. log.quote(text):gsub('["\\]', "\\%0") .. '"'
 end
 
---- A text of several lines in a log, an error with its traceback: likewise, with its lines and tabs as they are.
+--- Like log.quote(), but keeps line ends and tabs: for text of several lines, such as an error with its traceback.
 ---@param text string
----@param most integer? default 8000 bytes
+---@param most integer? bytes; default 8000
 ---@return string
 function log.lines(text, most)
   text = shorten(text, most or 8000):gsub("[%z\1-\8\11-\31\127]", escape_byte)

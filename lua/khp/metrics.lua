@@ -1,5 +1,5 @@
--- A server in numbers: as a table, and as text in the form of OpenMetrics 1.0, for those who collect them. This file
--- must not know how the numbers come about.
+-- A server's counters as a table, and as OpenMetrics 1.0 text for a monitoring system. A program uses server:stats()
+-- and server:metrics() instead. This file must not know how the numbers come about.
 
 local account = require "khp.account"
 local core = require "khp.core"
@@ -9,32 +9,35 @@ local metrics = {}
 local format = string.format
 
 --- The media type of the text.
+---@type string
 metrics.TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
----@class khp.Stats  since the server listens, but for connections and queued_bytes, which are now
----@field connections integer
----@field accepted integer connections
----@field opened integer handshakes that became WebSockets
----@field opened_khp integer of them, with the extended handshake
----@field refused integer handshakes: the answer was no
----@field failed integer handshakes: the peer, the network or TLS
----@field timed_out integer handshakes
+--- Counters since the server started; `connections` and `queued_bytes` are current values.
+---@class khp.Stats
+---@field connections integer open connections
+---@field accepted integer accepted connections
+---@field opened integer handshakes that led to a WebSocket
+---@field opened_khp integer those of them with the extended handshake
+---@field refused integer handshakes that were refused
+---@field failed integer handshakes that failed: because of the peer, the network or TLS
+---@field timed_out integer handshakes that timed out
 ---@field answered integer ordinary HTTP requests
----@field messages_in integer
----@field messages_out integer
----@field bytes_in integer of the connections, handshakes and frames included, TLS not
----@field bytes_out integer
----@field queued_bytes integer sent and not taken by the system yet
----@field policy khp.PolicyStats
+---@field messages_in integer messages received
+---@field messages_out integer messages sent
+---@field bytes_in integer bytes received, including handshakes and frames, excluding TLS
+---@field bytes_out integer bytes sent, likewise
+---@field queued_bytes integer sent, but not yet taken by the operating system
+---@field policy khp.PolicyStats decisions of policies
 
----@class khp.PolicyStats  of all decisions of policies, waiting included
----@field count integer
----@field seconds number
----@field buckets { [1]: number, [2]: integer }[] how many took at most so many seconds
+--- All decisions of policies, including the time they waited.
+---@class khp.PolicyStats
+---@field count integer number of decisions
+---@field seconds number total time
+---@field buckets { [1]: number, [2]: integer }[] { seconds, how many decisions took at most that long } each
 
---- What has happened so far.
+--- The counters of a server.
 ---@param server khp.Server
----@return khp.Stats
+---@return khp.Stats stats
 function metrics.stats(server)
   local counts, traffic = server.account, core.listener.traffic(server.source)
   local connections, queued = 0, 0
@@ -85,9 +88,9 @@ local function both_ways(lines, name, unit, help, received, sent)
   sample(lines, name .. "_total", '{direction="out"}', sent)
 end
 
---- These numbers as OpenMetrics has them.
+--- The counters as OpenMetrics text.
 ---@param stats khp.Stats
----@return string
+---@return string text
 function metrics.text(stats)
   local lines = {}
   family(lines, "khp_connections", "gauge", nil, "Connections at present.")

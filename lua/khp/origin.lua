@@ -1,5 +1,5 @@
--- Which web pages may connect: a list of allowed origins (RFC 6454, RFC 6455 4.2.2), and the headers with which a
--- browser is told of it where it asks with XMLHttpRequest. A page cannot lie about its origin; a program can. This file
+-- Which web pages may connect: a list of allowed origins (RFC 6454, RFC 6455 4.2.2), and the response headers that tell
+-- a browser so when it asks with XMLHttpRequest (CORS). A web page cannot forge its origin; a program can. This file
 -- must not know servers or policies.
 
 local origin = {}
@@ -10,6 +10,7 @@ local concat, ipairs, pairs, setmetatable, type = table.concat, ipairs, pairs, s
 
 local default_ports = { http = "80", https = "443", ws = "80", wss = "443" }
 
+--- A compiled list of origins.
 ---@class khp.Origins
 local methods = {}
 local mt = { __name = "khp.origins", __index = methods }
@@ -26,16 +27,16 @@ local function split(text)
   return scheme, host, port ~= "" and sub(port, 2) or default_ports[scheme] or ""
 end
 
---- A host as it is compared: in lower case, without the dot that may end it.
+--- Normalizes a host name for comparison: lower case, without a trailing dot.
 ---@param host string
 ---@return string
 function origin.host(host)
   return (gsub(lower(host), "%.$", ""))
 end
 
---- Does a host fit "host", or "*.host", which any name below it does?
+--- Whether a host matches a pattern: "example.org", or "*.example.org" for every name below it.
 ---@param host string in lower case
----@param pattern string likewise
+---@param pattern string in lower case
 ---@return boolean
 function origin.fits(host, pattern)
   if sub(pattern, 1, 2) == "*." then
@@ -70,13 +71,15 @@ local function fits(entry, text, scheme, host, port)
   return entry.scheme == scheme and (not entry.port or entry.port == port) and origin.fits(host, entry.host)
 end
 
----@class khp.OriginList  an array of origins; besides
----@field absent boolean? may a client connect that names no origin, as programs do? default true
----@field same boolean? may pages of the server's own host and port? default true
+--- An array of origins: "https://example.org", "https://*.example.org", "http://localhost:*", or "*" for all.
+---@class khp.OriginList
+---@field absent boolean? whether clients that send no Origin, as programs do, may connect; default true
+---@field same boolean? whether pages from the server's own host and port may connect; default true
 
---- Compiles a list. The wildcards are "*." for all names below a host, ":*" for all ports, and "*" for all origins.
+--- Compiles a list of origins. Wildcards: "*." for all names below a host, ":*" for all ports, "*" for all origins.
 ---@param list khp.OriginList
----@return khp.Origins? origins, string? message
+---@return khp.Origins? origins
+---@return string? message
 function origin.new(list)
   local self = setmetatable({ absent = list.absent ~= false, same = list.same ~= false }, mt)
   for key, value in pairs(list) do
@@ -105,10 +108,10 @@ local function is_same(request, scheme, host, port)
   return origin.host(name or lower(asked)) == host and (number or default_ports[scheme]) == port
 end
 
---- May the page connect that sent this request?
+--- Whether the page that sent this request may connect.
 ---@param request { headers: table, host: string? }
 ---@return boolean allowed
----@return boolean cross it is of another host, and its browser wants to be told
+---@return boolean cross whether the page is from another host, so that its browser needs CORS headers
 function methods:allows(request)
   local text = request.headers.origin
   if not text or find(text, "^privileged://") then -- Kaazing's Java client; no page has such an origin
@@ -132,7 +135,7 @@ local ALLOWED = {
   "content-type", "authorization", "x-websocket-extensions", "x-websocket-version", "x-websocket-protocol",
 }
 
---- The headers of a response with which a browser lets the page see it: none where that is no question.
+--- The CORS headers for the response to this request; an empty table if it needs none.
 ---@param request table
 ---@return table<string, string|string[]>
 function methods:headers(request)
@@ -147,7 +150,7 @@ function methods:headers(request)
   }
 end
 
---- Is this the question that a browser asks before such a request?
+--- Whether this request is a CORS preflight.
 ---@param request table
 ---@return boolean
 function origin.is_preflight(request)
@@ -155,7 +158,8 @@ function origin.is_preflight(request)
     and request.headers["access-control-request-method"] ~= nil
 end
 
---- "GET, POST": what is answered to it.
+--- The methods that a preflight is answered with: "GET, POST, OPTIONS".
+---@type string
 origin.METHODS = concat({ "GET", "POST", "OPTIONS" }, ", ")
 
 return origin

@@ -8,12 +8,13 @@ local unpack = table.unpack or unpack
 
 local promise = {}
 
+--- A value that arrives later: how a task waits for a callback of another library.
 ---@class khp.Promise
 local methods = {}
 local mt = { __name = "khp.promise", __index = methods }
 
---- A promise that nobody has kept yet.
----@return khp.Promise
+--- Creates a promise that is not settled yet.
+---@return khp.Promise promise
 function promise.new()
   return setmetatable({}, mt)
 end
@@ -31,18 +32,18 @@ local function settle(self, ...)
   return true
 end
 
---- Keeps it: wait() returns these values, everywhere and from now on. The first one to settle a promise decides.
+--- Settles the promise with values, which every wait() returns from now on. Only the first settlement counts.
 ---@param ... any
----@return boolean first
+---@return boolean first whether this call settled it
 function methods:resolve(...)
   return settle(self, ...)
 end
 
---- Breaks it: wait() returns nil and these.
+--- Settles the promise with an error: every wait() returns nil, message, code, detail.
 ---@param message string
 ---@param code string?
 ---@param detail table?
----@return boolean first
+---@return boolean first whether this call settled it
 function methods:reject(message, code, detail)
   return settle(self, nil, message, code, detail)
 end
@@ -56,9 +57,9 @@ local function forget(self, place)
   end
 end
 
---- The values, as soon as they are there. Any number of tasks may wait.
----@param timeout number? seconds; nil: as long as it takes
----@return any ... what resolve() was given; nil, message, code, detail after reject(), or ETIMEOUT
+--- Waits for the promise to be settled and returns its values. Any number of tasks may wait.
+---@param timeout number? seconds; nil: no timeout
+---@return any ... the values of resolve(); or nil, message, code, detail, with code ETIMEOUT after the timeout
 function methods:wait(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
     error("wait: a time in seconds expected, not " .. tostring(timeout), 2)

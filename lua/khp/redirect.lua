@@ -1,5 +1,6 @@
--- Where a redirect may lead: rules by name or a function, the maximum of redirects in a row, loops, and how
--- Location becomes a WebSocket URL (KHP E12). One tracker lives as long as one attempt to connect.
+-- Whether a client follows a redirect: rules by name or a function, the maximum of redirects in a row, loops, and how
+-- Location becomes a WebSocket URL (KHP E12). A redirect from TLS to plaintext is followed only if a function returns
+-- the URL itself; no rule and no `true` is enough. One tracker serves one attempt to connect.
 -- This file must not know connections, responses or status codes.
 
 local options = require "khp.options"
@@ -24,7 +25,15 @@ local function parent(u)
   return rest and find(rest, ".", 1, true) and rest or nil
 end
 
---- The rules by name, as Kaazing's clients have them: from the URL that redirects to the one that it names.
+--- The rules by name, each called with the URL that redirects and the target, as Kaazing's clients have them. A parent
+--- domain has at least two labels: "org" does not count.
+---
+---     never         follows no redirect
+---     same-origin   the same scheme, host and port
+---     same-domain   the same host; scheme and port may change
+---     sub-domain    the same host, or one below it: example.org to a.example.org
+---     peer-domain   the same host, or one with the same parent domain: a.example.org to b.example.org
+---     always        any host (the default)
 ---@type table<string, fun(from: khp.Uri, to: khp.Uri): boolean>
 redirect.rules = {
   never = function()
@@ -59,6 +68,7 @@ local declaration = options.declare("khp.redirect.new", {
   downgrade = { type = "boolean", default = false },
 })
 
+--- The redirects of one attempt to connect.
 ---@class khp.redirect.Tracker
 ---@field count integer redirects followed so far
 ---@field current khp.Uri where the connection is now
@@ -66,15 +76,16 @@ local methods = {}
 local metatable = { __name = "khp.redirect.tracker", __index = methods }
 
 ---@class khp.redirect.Options
----@field rule string|(fun(location: string, from: string, count: integer): boolean|string|nil)|nil a name of
----  redirect.rules or a function, which says yes, no, or the URL to go to instead; default "always"
----@field limit integer? redirects in a row (RFC 2616 10.3); default 5
----@field downgrade boolean? may a TLS connection lead to one without, whatever the rule? default false
+---@field rule string|(fun(location: string, from: string, count: integer): boolean|string|nil)|nil name of a rule, or a
+---  function that returns true, false or another URL; default "always"
+---@field limit integer? maximum of redirects in a row (RFC 2616 10.3); default 5
+---@field downgrade boolean? whether redirects from TLS to plaintext may be followed; default false
 
---- A tracker for one attempt to connect.
+--- Creates a tracker for one attempt to connect.
 ---@param from string|khp.Uri the URL of the first connection
 ---@param given khp.redirect.Options?
----@return khp.redirect.Tracker? tracker, string? message
+---@return khp.redirect.Tracker? tracker
+---@return string? message
 function redirect.new(from, given)
   given = options.check(declaration, given)
   local current = from
@@ -148,9 +159,12 @@ local function permit(self, reference, rule)
   return not wrong and to, wrong, type(answer) == "string" and answer or nil
 end
 
---- Follows a redirect, if it may be followed.
----@param location string value of Location: absolute, relative, http(s) or ws(s)
----@return string? url, khp.Uri|string parsed_or_message, string? code, table? detail
+--- Follows a redirect, if that is allowed.
+---@param location string value of Location: absolute or relative, http(s) or ws(s)
+---@return string? url
+---@return khp.Uri|string parsed the parsed URL; on failure the error message
+---@return string? code EREDIRECT
+---@return table? detail
 function methods:follow(location)
   local text = #location <= 200 and location or sub(location, 1, 197) .. "..."
   if self.count >= self.limit then -- KHP E12, RFC 2616 10.3
@@ -168,7 +182,7 @@ function methods:follow(location)
   return url, to
 end
 
---- The connection is elsewhere now, without a redirect.
+--- Records that the connection now leads elsewhere without a redirect.
 ---@param to khp.Uri
 function methods:moved(to)
   self.current = to

@@ -12,20 +12,24 @@ local test = require "khp.policy.test"
 
 local routes = {}
 
----@class khp.Route  the first whose conditions are all met; one without conditions is for all the rest
----@field path string? the path, exactly
----@field prefix string? the beginning of the path: "/api" is "/api" itself and what begins with "/api/"
----@field pattern string? a pattern of Lua for the path; what it captures is in session.captures and conn.captures
----@field host string|string[]|nil "example.org", "*.example.org"
----@field origin string|string[]|nil as in a list of origins; a request without Origin meets none
----@field policy string|khp.ServerPolicy|false|nil false: none
----@field trusted boolean? the policy's file has the program's whole environment; default: as the server
----@field origins khp.OriginList|false|nil who may connect, else 403
----@field root string|false|nil a folder whose files are shown, below a prefix without that; default: the server's
+--- A route applies if all its conditions are met: one of `path`, `prefix` and `pattern`, and `host`, `origin`. A route
+--- without conditions matches every request.
+---@class khp.Route
+---@field path string? the exact path
+---@field prefix string? start of the path: "/api" matches "/api" itself and everything below "/api/"
+---@field pattern string? Lua pattern for the path; its captures are in session.captures and conn.captures
+---@field host string|string[]|nil host names: "example.org", "*.example.org"
+---@field origin string|string[]|nil origins, written as in khp.OriginList; never matches a request without Origin
+---@field policy string|khp.ServerPolicy|false|nil path or table; false: no policy; default: the server's
+---@field trusted boolean? gives the policy file the program's whole environment; default: the server's `trusted`
+---  where the server's policy applies, else false
+---@field origins khp.OriginList|false|nil the web pages that may connect; others get 403; false: all; default: the
+---  server's
+---@field root string|false|nil folder of static files, served below `prefix`; false: none; default: the server's
 ---@field on_open fun(conn: khp.Connection)? default: the server's
----@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? likewise
----@field on_close fun(conn: khp.Connection, code: integer, reason: string)? likewise
----@field on_drain fun(conn: khp.Connection)? likewise
+---@field on_message fun(conn: khp.Connection, message: string, kind: "text"|"binary")? default: the server's
+---@field on_close fun(conn: khp.Connection, code: integer, reason: string)? default: the server's
+---@field on_drain fun(conn: khp.Connection)? default: the server's
 
 ---@class khp.RoutePlace  what a route has become
 ---@field policy { functions: table, name: string, budget: khp.Budget }

@@ -19,18 +19,20 @@ local conn = core.conn
 
 local server = {}
 
+--- What khp.listen() returns. As a to-be-closed variable (`local server <close> = …`) it is closed at the end of its
+--- scope.
 ---@class khp.Server
 ---@field package listener userdata?
 local methods = {}
 local mt = { __index = methods, __name = "khp.server" }
 
---- Listens, from now on: connections are served whenever the loop turns.
+--- Starts listening. Connections are served while the event loop runs.
 ---@param given khp.ListenOptions
----@return khp.Server?
+---@return khp.Server? server
 ---@return string? message
----@return string? code ECONNECT: the address cannot be had, or a folder is none; ETLS: a certificate; EPOLICY: a policy
----  does not load, or its tests fail
----@return table? detail host, port, path; of a policy's error, traceback
+---@return string? code ECONNECT: cannot bind the address, or `root` is not a folder; ETLS: cannot use a certificate;
+---  EPOLICY: a policy does not load, or its tests fail
+---@return table? detail host, port, path; traceback of an error in a policy
 function server.listen(given)
   local checked = listening.check(given, 3)
   local bounds = checked.limits
@@ -83,8 +85,9 @@ function server.listen(given)
   return owner
 end
 
---- Where it listens: host, port; or the path of a unix socket. Nothing once closed.
----@return string? host, integer? port
+--- The address it listens on: host and port, or the path of a Unix socket. Returns nothing after close().
+---@return string? host or path
+---@return integer? port
 function methods:address()
   if self.listener then
     return core.listener.address(self.listener)
@@ -92,10 +95,10 @@ function methods:address()
   return nil
 end
 
---- Loads the policy files and the certificates again. What is loaded is checked first, and the policies' own tests are
---- run; if anything is wrong the old ones stay. Connections keep the policy that they began with. A policy given as a
---- table stays as it is.
----@return true?
+--- Reloads policy files and certificates. Everything is loaded and checked first, and the policies' own tests are run;
+--- on any error the old ones stay in force. Existing connections keep the policy they started with. A policy given as a
+--- table is not reloaded.
+---@return true? ok
 ---@return string? message
 ---@return string? code EPOLICY, ETLS
 ---@return table? detail
@@ -114,21 +117,21 @@ function methods:reload()
   return true
 end
 
---- What has happened so far.
----@return khp.Stats
+--- Counters since the server started.
+---@return khp.Stats stats
 function methods:stats()
   return metrics.stats(self)
 end
 
---- The same as text in the form of OpenMetrics.
+--- The same counters as OpenMetrics text, for a monitoring system.
 ---@return string text
----@return string type its media type
+---@return string type the media type of the text
 function methods:metrics()
   return metrics.text(metrics.stats(self)), metrics.TYPE
 end
 
---- Every connection that is open.
----@return khp.Connection[]
+--- All open connections.
+---@return khp.Connection[] list
 function methods:connections()
   local list = {}
   for one in pairs(self.live) do
@@ -139,8 +142,8 @@ function methods:connections()
   return list
 end
 
---- Stops listening and closes every connection with 1001; waits until they are gone where waiting is allowed, and
---- ends the rest after the timeout.
+--- Stops listening and closes every connection with code 1001. In a task or the main chunk, waits until they are closed
+--- and drops those that are still there after the timeout; in a callback, returns at once.
 ---@param timeout number? seconds; default 5
 function methods:close(timeout)
   if timeout ~= nil and type(timeout) ~= "number" then

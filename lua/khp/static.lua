@@ -1,6 +1,6 @@
--- The static files of a folder: what a GET or HEAD of a path is answered, with conditions and ranges (RFC 7232, 7233),
--- so that nothing outside of the folder, and nothing hidden, can be had. The body of an answer is a reader: a file is
--- never in memory as a whole. This file must not know connections, nor how an answer is sent.
+-- The static files of a folder: answers GET and HEAD requests, with conditions and ranges (RFC 7232, 7233). Files
+-- outside the folder and hidden files are never served. Files are read in pieces, never as a whole into memory. This
+-- file must not know connections, nor how an answer is sent.
 
 local core = require "khp.core"
 local decision = require "khp.policy.decision"
@@ -13,13 +13,14 @@ local byte, char, find, format, gmatch, gsub, lower, match, sub = string.byte, s
   string.gmatch, string.gsub, string.lower, string.match, string.sub
 local open = core.files.open
 
+--- The files of one folder.
 ---@class khp.Static
----@field root string
----@field prefix string what of a path stands before the names of the folder
+---@field root string the folder
+---@field prefix string what request paths have before the names in the folder
 local methods = {}
 local mt = { __name = "khp.static", __index = methods }
 
---- Media types by the end of a file's name, in small letters; what is not here is application/octet-stream.
+--- Media types by file name extension in lower case; any other is application/octet-stream.
 ---@type table<string, string>
 static.types = {
   avif = "image/avif", bmp = "image/bmp", gif = "image/gif", ico = "image/x-icon", jpeg = "image/jpeg",
@@ -39,10 +40,11 @@ static.types = {
 
 local INDEX = "index.html"
 
---- The files of a folder.
+--- Opens a folder.
 ---@param root string
----@param prefix string? what of a path does not belong to the names in the folder: "/public" makes /public/a of "a"
----@return khp.Static?
+---@param prefix string? what request paths have before the names in the folder: with "/public", the request for
+---  /public/a is answered with the file "a"
+---@return khp.Static? files
 ---@return string? message
 function static.new(root, prefix)
   local folder, message = open(root, "")
@@ -246,8 +248,8 @@ local function add_slash(request)
   return decision.redirect(request.path .. "/" .. query, { status = 301 })
 end
 
---- What this request is answered.
----@param request table an ordinary one, of the opening
+--- The answer to a request.
+---@param request table an ordinary HTTP request, as an opening policy gets it
 ---@return khp.Decision
 function methods:answer(request)
   if request.method ~= "GET" and request.method ~= "HEAD" then

@@ -1,35 +1,36 @@
--- What a client does when an extended response carries a given status code: the table of the protocol text, and
--- nothing else. Each row has the text's own word (MUST, SHOULD, MAY) for what is done and for closing before it.
--- Whoever needs to know what a status means for the handshake reads it here; no other file compares status codes
--- for that. This file must not know messages, sockets or policies.
+-- What a client does on each status code of an extended response: the table of the protocol. Each row has the
+-- protocol's word (MUST, SHOULD, MAY) for the action and for closing first. This file must not know messages, sockets
+-- or policies. Whoever needs to know what a status means for the handshake reads it here; no other file compares status
+-- codes for that.
 
 local status = {}
 
 local floor = math.floor
 
+--- What a client does on a response.
 ---@alias khp.Action
----| "complete"      # the extended handshake is completed
+---| "complete"      # complete the extended handshake
 ---| "continue"      # send the request's body
----| "wait"          # another response may follow
+---| "wait"          # wait for another response
 ---| "authenticate"  # replay the request with credentials
----| "redirect"      # close, then a fresh opening handshake elsewhere
----| "upgrade"       # close; an opening handshake over another protocol may help
----| "proxy"         # close; authenticating with a proxy may help
+---| "redirect"      # close, then start a new opening handshake elsewhere
+---| "upgrade"       # close; an opening handshake over TLS may help
+---| "proxy"         # close; credentials for the proxy may help
 ---| "close"         # close: the handshake failed
 
 ---@class khp.StatusRow
 ---@field action khp.Action
----@field must "MUST"|"SHOULD"|"MAY" the text's word for the action
----@field close "MUST"? the text's word for closing the WebSocket, where the action is more than that
----@field only string? the action is for requests with this method alone; with another one: close
----@field asked boolean? the action is for requests that asked for it (Expect: 100-continue); else: close
----@field temporary boolean? the same request may succeed later
+---@field must "MUST"|"SHOULD"|"MAY" the protocol's word for the action
+---@field close "MUST"? the protocol's word for closing the WebSocket, if the action is more than that
+---@field only string? the action applies only to requests with this method; for others: "close"
+---@field asked boolean? the action applies only to requests with Expect: 100-continue; for others: "close"
+---@field temporary boolean? whether the same request may succeed later
 
 local CLOSE = { action = "close", must = "MUST" }
 local LATER = { action = "close", must = "MUST", temporary = true }
 local COMPLETE = { action = "complete", must = "MUST" }
 
---- By status code; a code without a row counts as the x00 of its class.
+--- By status code. A code without a row is treated as the x00 of its class.
 ---@type table<integer, khp.StatusRow>
 status.rows = {
   [100] = { action = "continue", must = "MUST", asked = true },
@@ -107,7 +108,7 @@ status.rows = {
 
 local rows = status.rows
 
---- The row of a status code; one that is not listed counts as the x00 of its class (RFC 2616 6.1.1).
+--- The row of a status code, or that of the x00 of its class (RFC 2616 6.1.1).
 ---@param code integer
 ---@return khp.StatusRow
 function status.row(code)
@@ -117,7 +118,7 @@ end
 --- What a client does on a status code.
 ---@param code integer
 ---@param method string? of the request; default "GET"
----@param asked boolean? the request had Expect: 100-continue
+---@param asked boolean? whether the request had Expect: 100-continue; default false
 ---@return khp.Action
 function status.action(code, method, asked)
   local row = status.row(code)
@@ -127,7 +128,7 @@ function status.action(code, method, asked)
   return row.action
 end
 
---- May the same request succeed later, without a change?
+--- Whether the same request may succeed later.
 ---@param code integer
 ---@return boolean
 function status.is_temporary(code)

@@ -114,10 +114,10 @@ local function resume(co, ...)
   return ended(co, coroutine.resume(co, ...))
 end
 
---- Starts f(...) as a task; it runs until it first waits. An error in it is logged and ends only the task.
+--- Starts f(...) as a task, which runs at once until it first waits. An error in it is logged and ends only that task.
 ---@param f function
 ---@param ... any
----@return thread
+---@return thread task
 function task.spawn(f, ...)
   if type(f) ~= "function" then
     error("spawn: a function expected, not " .. type(f), 2)
@@ -388,7 +388,7 @@ function task.cancel(which)
   end
 end
 
---- Waits so many seconds.
+--- Waits for the given time.
 ---@param seconds number
 function task.sleep(seconds)
   if seconds == nil then

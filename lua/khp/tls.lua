@@ -38,11 +38,11 @@ local function new(checked)
 end
 
 ---@class khp.ServerTls
----@field cert string PEM file: the certificate and its chain
----@field key string? PEM file; default: in the same file
----@field ca string? PEM file or folder: who signs the clients' certificates
----@field verify "none"|"optional"|"required"|nil client certificates; default "none"
----@field names { name: string, cert: string, key: string? }[]? further certificates, by server name
+---@field cert string PEM file with the certificate and its chain
+---@field key string? PEM file with the private key; default: the same file
+---@field ca string? PEM file or folder with the authorities that sign client certificates
+---@field verify "none"|"optional"|"required"|nil whether to ask for a client certificate; default "none"
+---@field names { name: string, cert: string, key: string? }[]? further certificates, by server name (SNI)
 
 --- Settings of a server. Unknown options throw.
 ---@param given khp.ServerTls
@@ -62,11 +62,11 @@ function tls.server(given, level)
 end
 
 ---@class khp.ClientTls
----@field ca string? PEM file or folder of authorities; default: the system's
----@field cert string? PEM file: the client's certificate
----@field key string? PEM file; default: in the same file
----@field verify boolean? check the server's certificate and name; false: accept any; default true
----@field server_name string? the name to ask for and to check; default: the URL's host
+---@field ca string? PEM file or folder with trusted authorities; default: the system's
+---@field cert string? PEM file with the client's certificate
+---@field key string? PEM file with its private key; default: the same file
+---@field verify boolean? whether to verify the server's certificate and name; false accepts any; default true
+---@field server_name string? name to send (SNI) and to verify; default: the URL's host
 
 -- Settings made before, by the table that they were made of: they hold the authorities, which take long to read, and
 -- the sessions that can be resumed.

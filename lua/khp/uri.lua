@@ -1,6 +1,6 @@
--- The URLs that khp connects to, is redirected to and finds in absolute-form requests (RFC 3986, RFC 6455 3): ws,
--- wss, http, https, and ws+unix, wss+unix with a socket's path before a second colon, as Node's ws writes them:
--- ws+unix:///run/app.sock:/echo?a=b. Escapes are kept as they came: nothing is decoded or encoded on the way.
+-- Parses and writes the URLs that khp connects to, is redirected to, or finds in absolute-form requests (RFC 3986,
+-- RFC 6455 3): ws, wss, http, https, and ws+unix, wss+unix with the path of a Unix socket before a second colon, as in
+-- Node's ws: ws+unix:///run/app.sock:/echo?a=b. Percent-encoding is kept as it is: nothing is decoded or encoded.
 -- This file must not know names or addresses beyond their form: it resolves and connects nothing.
 
 local uri = {}
@@ -11,17 +11,17 @@ local gmatch, gsub, lower, match, sub = string.gmatch, string.gsub, string.lower
 local error, pairs, tonumber, type = error, pairs, tonumber, type
 
 ---@class khp.Uri
----@field scheme string "ws" "wss" "http" "https" "ws+unix" "wss+unix"
----@field secure boolean TLS
----@field userinfo string? as written
----@field host string lower case; an IPv6 address without brackets; "localhost" of a unix socket
----@field ipv6 boolean?
----@field zone string? of a link-local IPv6 address
----@field port integer? the default one where none is given; nil for a unix socket
----@field unix string? path of the socket
+---@field scheme string "ws", "wss", "http", "https", "ws+unix" or "wss+unix"
+---@field secure boolean whether it uses TLS
+---@field userinfo string? user and password as written
+---@field host string in lower case; an IPv6 address without brackets; "localhost" for a Unix socket
+---@field ipv6 boolean? whether the host is an IPv6 address
+---@field zone string? zone of a link-local IPv6 address
+---@field port integer? the scheme's default port if the URL has none; nil for a Unix socket
+---@field unix string? path of the Unix socket
 ---@field path string begins with "/"
 ---@field query string? without the "?"
----@field target string path and query: what goes into the request line
+---@field target string path and query, as in a request line
 
 local secure = {
   ws = false, wss = true, http = false, https = true, ["ws+unix"] = false, ["wss+unix"] = true,
@@ -199,9 +199,10 @@ local function read(text, drop_fragment)
   return set_target(u, path, query)
 end
 
---- Parses an absolute URL. A fragment is refused in ws URLs and dropped in http ones.
+--- Parses an absolute URL. A fragment is an error in a ws URL, and dropped from an http URL.
 ---@param text string
----@return khp.Uri? u, string? message
+---@return khp.Uri? u
+---@return string? message
 function uri.parse(text)
   if type(text) ~= "string" then
     error("a URL is a string, not " .. type(text), 2)
@@ -224,12 +225,12 @@ local function remove_dots(path)
   return "/" .. concat(kept, "/") .. ending
 end
 
---- Resolves a reference, such as the value of Location, against the URL that it came from (RFC 3986 5.2; RFC 2616
---- 14.30 asks for an absolute one, servers send any). A fragment is dropped: it has no meaning in a request. Only
---- who is reached through a unix socket may refer to one: a remote server must not point into this machine.
+--- Resolves a reference, such as the value of Location, against the URL it came from (RFC 3986 5.2). A fragment is
+--- dropped. Only a URL of a Unix socket may refer to one: a remote server must not redirect into this machine.
 ---@param base khp.Uri
----@param reference string
----@return khp.Uri? u, string? message
+---@param reference string absolute or relative
+---@return khp.Uri? u
+---@return string? message
 function uri.resolve(base, reference)
   local u
   if find(reference, "^%a[%w+.-]*:") or sub(reference, 1, 2) == "//" then
@@ -262,7 +263,7 @@ end
 
 local websocket_scheme = { http = "ws", https = "wss" }
 
---- The same URL with http(s) read as ws(s).
+--- The same URL with ws for http and wss for https.
 ---@param u khp.Uri
 ---@return khp.Uri
 function uri.websocket(u)
@@ -278,7 +279,7 @@ function uri.websocket(u)
   return copy
 end
 
---- The same place over TLS: port 80 becomes 443, any other stays.
+--- The same URL over TLS. Port 80 becomes 443; other ports stay.
 ---@param u khp.Uri a WebSocket URL
 ---@return khp.Uri
 function uri.over_tls(u)
@@ -291,14 +292,15 @@ function uri.over_tls(u)
   return copy
 end
 
---- Host and port, as CONNECT names a place (RFC 7230 5.3.3): always with the port, never with a zone.
----@param u khp.Uri no unix socket
+--- Host and port as in a CONNECT request (RFC 7230 5.3.3): always with the port, never with a zone.
+---@param u khp.Uri not of a Unix socket
 ---@return string
 function uri.authority(u)
   return (u.ipv6 and "[" .. u.host .. "]" or u.host) .. ":" .. format("%d", u.port)
 end
 
---- The value of the Host header: the port only where it is not the default one (RFC 6455 4.1), never a zone.
+--- The value of the Host header: with the port only if it is not the scheme's default (RFC 6455 4.1), never with a
+--- zone.
 ---@param u khp.Uri
 ---@return string
 function uri.host(u)
@@ -308,9 +310,9 @@ function uri.host(u)
   return uri.authority(u)
 end
 
---- The URL as text, without user and password unless asked for: they do not belong into logs (RFC 3986 7.5).
+--- The URL as text. User and password are left out unless asked for, so that they do not end up in logs (RFC 3986 7.5).
 ---@param u khp.Uri
----@param with_userinfo boolean?
+---@param with_userinfo boolean? default false
 ---@return string
 function uri.format(u, with_userinfo)
   if u.unix then
@@ -324,7 +326,7 @@ function uri.format(u, with_userinfo)
   return u.scheme .. "://" .. user .. host .. u.target
 end
 
---- Do both lead to the same server in the same way (RFC 6454 5, http(s) read as ws(s))?
+--- Whether two URLs have the same origin: scheme, host and port (RFC 6454 5), with http(s) treated as ws(s).
 ---@param a khp.Uri
 ---@param b khp.Uri
 ---@return boolean
@@ -332,9 +334,10 @@ function uri.same_origin(a, b)
   return a.secure == b.secure and a.host == b.host and a.port == b.port and a.unix == b.unix and a.zone == b.zone
 end
 
---- User and password of the userinfo, percent-decoded; nil where there are none. The password may be nil.
+--- User and password of the URL, percent-decoded; nil if it has none.
 ---@param u khp.Uri
----@return string? user, string? password
+---@return string? user
+---@return string? password nil if there is only a user
 function uri.credentials(u)
   if not u.userinfo then
     return nil

@@ -6,6 +6,9 @@ local net = require "spec.support.net"
 local annotations = dofile "scripts/annotations.lua"
 local found = assert(loadfile "scripts/reference.lua")("found")
 
+-- What is there only where the system has it.
+local OPTIONAL = { ["khp.crypto.crypt"] = true }
+
 local LUA = os.getenv "LUA" or "lua5.4"
 
 local function read(path)
@@ -61,7 +64,9 @@ describe("docs/reference.md", function()
     for _, part in ipairs(found.entrance.parts) do
       documented[part.name] = true
     end
-    documented._VERSION = true
+    for _, field in ipairs(found.modules["khp"].class.fields) do
+      documented[field.name] = true
+    end
     assert.same({}, missing(khp, documented, "khp."))
     for name in pairs(documented) do
       assert.truthy(khp[name], "there is no khp." .. name)
@@ -76,9 +81,6 @@ describe("docs/reference.md", function()
       end
       for hidden in pairs(module.hidden) do
         documented[hidden] = true
-      end
-      for _, other in ipairs(found.entrance.shown) do
-        documented[other:sub(1, #name + 1) == name .. "." and other:sub(#name + 2) or ""] = true
       end
       if module.class then
         for one in pairs(members_of(module.class.name)) do
@@ -123,6 +125,124 @@ describe("docs/reference.md", function()
     end
   end)
 
+  -- Each heading of the page with what it means when it is typed: the name, "(" where it is called, and the value.
+  local function each_heading(f)
+    local scope = { khp = khp }
+    for line in found.text:gmatch "[^\n]+" do
+      local variable, module = line:match '^`local ([%w_]+) = require "([%w_.]+)"`$'
+      local name, mark = line:match "^###? ([%a_][%w_.]*)(%(?)"
+      if variable then
+        scope[variable] = require(module)
+      elseif name and scope[name:match "^[%w_]+"] and not name:find "%.%u[%w_]*%l[%w_]*$" then
+        local value = scope[name:match "^[%w_]+"]
+        for field in name:gmatch "%.([%w_]+)" do
+          value = value and value[field]
+        end
+        f(name, mark, value)
+      end
+    end
+  end
+
+  it("says how to get a module: as a field of khp, or with require", function()
+    for _, part in ipairs(found.entrance.parts) do
+      assert.truthy(found.text:find(("\n## %s\n\nA field of `khp`: `%s`."):format(part.module, part.module), 1, true))
+      assert.equal(require(part.module), khp[part.name])
+    end
+    for _, group in ipairs(found.entrance.groups) do
+      for _, name in ipairs(group) do
+        assert.truthy(found.text:find(("\n## require %q\n\n`local "):format(name), 1, true), name)
+      end
+    end
+    for name in found.text:gmatch 'require "([%w_.]+)"' do
+      assert.truthy(require(name))
+    end
+  end)
+
+  it("has a heading for every type that it mentions", function()
+    for name in pairs(found.public) do
+      local class = found.classes[name]
+      assert.truthy(class and class.is_module or found.text:find("\n### " .. name .. "\n", 1, true), name)
+    end
+  end)
+
+  it("has headings that work when they are typed", function()
+    local count, wrong = 0, {}
+    each_heading(function(name, mark, value)
+      count = count + 1
+      if mark == "(" and type(value) ~= "function" or value == nil then
+        wrong[#wrong + 1] = not OPTIONAL[name] and name .. mark or nil
+      end
+    end)
+    assert.same({}, wrong)
+    assert.is_true(count > 100)
+  end)
+
+  it("has the parameters that the functions have", function()
+    local wrong = {}
+    local function compare(where, one)
+      local documented = {}
+      for i, param in ipairs(one.item.params) do
+        documented[i] = param.name
+      end
+      local said, real = table.concat(documented, ", "), one.arguments or ""
+      if one.arguments and said ~= real and "self, " .. said ~= real and not (said == "" and real == "self") then
+        wrong[#wrong + 1] = ("%s%s(%s) is documented as (%s)"):format(where, one.name, real, said)
+      end
+    end
+    for _, name in ipairs(found.entrance.shown) do
+      for _, one in ipairs(found.modules[name].members) do
+        compare(name .. ".", one)
+      end
+    end
+    for name in pairs(found.public) do
+      for _, one in ipairs(found.classes[name] and found.classes[name].methods or {}) do
+        compare(name .. ":", one)
+      end
+    end
+    assert.same({}, wrong)
+  end)
+
+  it("has no method that is not there", function()
+    local settings = require("khp.opening.server").settings()
+    local nonces = require("khp.auth.nonces").new()
+    local machine = require("khp.extended.server")
+    local opened = { request = { protocols = {}, extensions = {}, headers = {} }, accept = "", extensions = {} }
+    local core = require "khp.core"
+    local server = assert(khp.listen { host = "127.0.0.1" })
+    local kept = assert(khp.keep "ws://127.0.0.1:1/")
+    local real = {
+      ["khp.Server"] = server,
+      ["khp.Connection"] = core.conn.methods,
+      ["khp.Keep"] = kept,
+      ["khp.Promise"] = khp.promise(),
+      ["khp.Origins"] = assert(khp.origin.new {}),
+      ["khp.http.Parser"] = khp.http.parser "request",
+      ["khp.auth.Answerer"] = require("khp.auth").new {},
+      ["khp.auth.Htpasswd"] = assert(require("khp.auth.htpasswd").parse ""),
+      ["khp.auth.Nonces"] = nonces,
+      ["khp.auth.DigestServer"] = require("khp.auth.digest_server").new { realm = "r", users = {} },
+      ["khp.redirect.Tracker"] = assert(require("khp.redirect").new "ws://example.org/"),
+      ["khp.Static"] = assert(require("khp.static").new "docs"),
+      ["khp.opening.Client"] = require("khp.opening.client").new { host = "example.org" },
+      ["khp.opening.Server"] = require("khp.opening.server").new(settings),
+      ["khp.extended.Client"] = require("khp.extended.client").new { target = "/" },
+      ["khp.extended.Server"] = machine.new(machine.settings(), opened),
+    }
+    server:close()
+    kept:close()
+    -- Those that there are only in the middle of a connection; the tests above and of extensions call them.
+    local elsewhere = { ["khp.Session"] = true, ["khp.Link"] = true }
+    for name in pairs(found.public) do
+      local class = found.classes[name]
+      if class and class.methods[1] and not elsewhere[name] then
+        assert.truthy(real[name], "nothing here makes a " .. name)
+        for _, one in ipairs(class.methods) do
+          assert.equal("function", type(real[name][one.name]), name .. ":" .. one.name)
+        end
+      end
+    end
+  end)
+
   describe("has the options of", function()
     -- The class that describes what is declared under a name; false: its type says all.
     local CLASSES = {
@@ -160,7 +280,8 @@ describe("docs/reference.md", function()
         end
         return declare(what, entries)
       end
-      for name in ("khp khp.fetch %s"):gmatch "%%S+" do
+      local stock = "khp.extension.idle_timeout khp.extension.ping_pong khp.extension.permessage_deflate "
+      for name in (stock .. "khp khp.fetch %s"):gmatch "%%S+" do
         require(name)
       end
       local khp = require "khp"
@@ -236,6 +357,24 @@ describe("docs/reference.md", function()
     end
     for _, limit in ipairs(khp.limits.list) do
       assert.truthy(found.text:find("| `" .. limit.name .. "` | ", 1, true))
+    end
+  end)
+
+  it("has the ranges of the limits", function()
+    local function allows(name, value)
+      return (pcall(khp.limits.resolve, { [name] = value }))
+    end
+    for _, limit in ipairs(khp.limits.list) do
+      local range = found.text:match("\n| `" .. limit.name .. "` | [^|]+ | ([^|]+) |")
+      local least, most = range:match "^(%d) to `?([%w.]+)`?$"
+      least = tonumber(least or range:match "^(%d) and more$")
+      assert.is_true(allows(limit.name, least), limit.name)
+      assert.is_false(allows(limit.name, least - 1), limit.name)
+      assert.equal(most == "math.huge", allows(limit.name, math.huge), limit.name)
+      if tonumber(most) then
+        assert.is_true(allows(limit.name, tonumber(most)), limit.name)
+        assert.is_false(allows(limit.name, tonumber(most) + 1), limit.name)
+      end
     end
   end)
 
@@ -324,6 +463,21 @@ return module
     assert.equal("0.2", item(2).since)
     assert.same({ "methods", "act", true }, { item(2).targets[1].owner, item(2).targets[1].name,
       item(2).targets[1].method })
+  end)
+
+  it("reads what functions take and return out of their types", function()
+    local params, returns = annotations.signature(
+      'fun(self, kind: "a"|"b", given?: { x: integer }, ...: any): ok: true?, string')
+    assert.same({
+      { name = "self", type = "any", text = "" },
+      { name = "kind", type = '"a"|"b"', text = "" },
+      { name = "given", type = "{ x: integer }?", text = "" },
+      { name = "...", type = "any", text = "" },
+    }, params)
+    assert.same({ { type = "true?", text = "ok" }, { type = "string", text = "" } }, returns)
+    assert.same({ {}, {} }, { annotations.signature "fun()" })
+    assert.same({ {}, { { type = "fun(): string", text = "" } } }, { annotations.signature "(fun(): fun(): string)?" })
+    assert.is_nil(annotations.signature "string")
   end)
 
   it("reads names for types, what is hidden, and words for several at once", function()

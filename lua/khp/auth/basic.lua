@@ -1,5 +1,5 @@
--- Basic authentication (RFC 2617 2, RFC 7617): the password itself, readable by whoever reads the connection.
--- This file must not know where passwords are kept: khp.auth.users does.
+-- Basic authentication (RFC 2617 2, RFC 7617): sends the password itself, readable for anybody who can read the
+-- connection. This file must not know where passwords are kept: khp.auth.users does.
 
 local crypto = require "khp.crypto"
 local http = require "khp.http"
@@ -10,15 +10,17 @@ local basic = { name = "Basic" }
 
 local find, lower, sub = string.find, string.lower, string.sub
 
---- The least of all: the password travels as it is.
+--- The weakest scheme: the password is sent as it is.
 ---@return number
 function basic.strength()
   return 10
 end
 
 --- The value of Authorization.
+---@param _ khp.auth.Challenge the challenge, which is not needed
 ---@param credentials khp.auth.Credentials
----@return string? authorization, string? message
+---@return string? authorization
+---@return string? message
 function basic.answer(_, credentials)
   local name, password = credentials.username, credentials.password
   if not name or not password then
@@ -31,8 +33,9 @@ end
 
 --- The value of WWW-Authenticate.
 ---@param realm string
----@param prefix "Application"|nil the form that keeps browsers from asking the user themselves
----@return string? challenge, string? message
+---@param prefix "Application"|nil Kaazing's form, for which browsers do not show a login dialog
+---@return string? challenge
+---@return string? message
 function basic.challenge(realm, prefix)
   local quoted, message = http.quote(realm)
   if not quoted then
@@ -41,9 +44,10 @@ function basic.challenge(realm, prefix)
   return (prefix and prefix .. " " or "") .. "Basic realm=" .. quoted .. ', charset="UTF-8"'
 end
 
---- Username and password in a value of Authorization.
+--- Username and password of a value of Authorization.
 ---@param authorization string?
----@return string? username, string password_or_message
+---@return string? username
+---@return string password on failure the error message
 function basic.parse(authorization)
   local list = authorization and http.challenges(authorization)
   local given = list and #list == 1 and list[1] or nil
@@ -58,12 +62,13 @@ function basic.parse(authorization)
   return sub(text, 1, colon - 1), sub(text, colon + 1)
 end
 
---- Who is it? The username, when the password is right.
+--- The username, if the password is right.
 ---@param authorization string? value of Authorization
----@param who khp.auth.Users a function(username, password, realm) that says yes or no, a table from username to
----  password, or what khp.auth.htpasswd.load gives
----@param realm string? handed on to a function
----@return string? username, string? message
+---@param who khp.auth.Users function(username, password, realm) → boolean, a table from username to password, or what
+---  khp.auth.htpasswd.load() returns
+---@param realm string? passed to a function
+---@return string? username
+---@return string? message
 function basic.check(authorization, who, realm)
   local name, password = basic.parse(authorization)
   if not name then

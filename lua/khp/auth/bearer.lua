@@ -1,4 +1,4 @@
--- Bearer tokens (RFC 6750), and the Token scheme of Kaazing servers, which differs by its name alone.
+-- Bearer tokens (RFC 6750), and the Token scheme of Kaazing servers, which differs only in its name.
 -- This file must not know what a token means: a function of the user's does.
 
 local http = require "khp.http"
@@ -27,8 +27,10 @@ local function answer(name, credentials)
 end
 
 --- The value of Authorization.
+---@param _ khp.auth.Challenge the challenge, which is not needed
 ---@param credentials khp.auth.Credentials
----@return string? authorization, string? message
+---@return string? authorization
+---@return string? message
 function bearer.answer(_, credentials)
   return answer("Bearer", credentials)
 end
@@ -60,7 +62,8 @@ end
 --- The value of WWW-Authenticate.
 ---@param realm string?
 ---@param problem string? "invalid_token" or another error of RFC 6750 3.1
----@return string? challenge, string? message
+---@return string? challenge
+---@return string? message
 function bearer.challenge(realm, problem)
   local parameters = ""
   for _, pair in ipairs({ { "realm", realm }, { "error", problem } }) do
@@ -75,10 +78,11 @@ function bearer.challenge(realm, problem)
   return "Bearer" .. parameters
 end
 
---- The token in a value of Authorization. Read without the grammar of challenges: tokens in use keep to none.
+--- The token of a value of Authorization. Any characters are accepted, since tokens in use do not follow the grammar.
 ---@param authorization string?
 ---@param scheme string? "Bearer" or "Token"; default "Bearer"
----@return string? token, string? message
+---@return string? token
+---@return string? message
 function bearer.parse(authorization, scheme)
   scheme = scheme or bearer.name
   local blank = authorization and find(authorization, " ", 1, true)
@@ -93,11 +97,12 @@ function bearer.parse(authorization, scheme)
   return token
 end
 
---- What the function says of the token: whatever it returns that is not false or nil.
+--- Checks the token with a function, and returns what that returns, if it is neither false nor nil.
 ---@param authorization string? value of Authorization
 ---@param verify fun(token: string): any
 ---@param scheme string? "Bearer" or "Token"; default "Bearer"
----@return any? result, string? message
+---@return any? result
+---@return string? message
 function bearer.check(authorization, verify, scheme)
   local token, message = bearer.parse(authorization, scheme)
   if not token then

@@ -1,6 +1,6 @@
--- Digest authentication (RFC 2617 3, RFC 7616): shows that the password is known without sending it. Here are the
--- arithmetic and the client's side; khp.auth.digest_server has the other one. Algorithms: MD5, SHA-256, SHA-512-256
--- and their -sess forms; quality of protection: auth, or none as RFC 2069 had it.
+-- Digest authentication (RFC 2617 3, RFC 7616): proves that the password is known without sending it. This is the
+-- arithmetic and the client's side; the server's side is khp.auth.digest_server. Algorithms: MD5, SHA-256, SHA-512-256
+-- and their -sess forms; quality of protection: auth, or none (RFC 2069).
 -- This file must not know where passwords are kept.
 
 local crypto = require "khp.crypto"
@@ -14,12 +14,12 @@ local concat, find, format, gmatch, lower, upper =
 local ipairs, type = ipairs, type
 
 ---@class khp.auth.Algorithm
----@field name string as it stands in headers
----@field hash string as khp.crypto calls it
----@field session boolean
----@field strength number
+---@field name string as in headers
+---@field hash string its name in khp.crypto.digest()
+---@field session boolean whether it is a -sess form
+---@field strength number the larger, the better
 
---- Those that are understood, by name in upper case.
+--- The supported algorithms, by name in upper case.
 ---@type table<string, khp.auth.Algorithm>
 digest.algorithms = {}
 for _, row in ipairs { { "MD5", "md5", 30 }, { "SHA-256", "sha256", 40 }, { "SHA-512-256", "sha512-256", 50 } } do
@@ -27,9 +27,9 @@ for _, row in ipairs { { "MD5", "md5", 30 }, { "SHA-256", "sha256", 40 }, { "SHA
   digest.algorithms[row[1] .. "-SESS"] = { name = row[1] .. "-sess", hash = row[2], session = true, strength = row[3] }
 end
 
---- The algorithm that a header names; MD5 where it names none (RFC 2617 3.2.1). nil: unknown.
+--- The algorithm with this name; MD5 for nil (RFC 2617 3.2.1).
 ---@param name string?
----@return khp.auth.Algorithm?
+---@return khp.auth.Algorithm? algorithm nil: not supported
 function digest.algorithm(name)
   if name == nil then
     return digest.algorithms.MD5
@@ -53,7 +53,7 @@ end
 
 --- The value of `response` (RFC 7616 3.4.1).
 ---@param algorithm khp.auth.Algorithm
----@param secret string as digest.secret gives it
+---@param secret string as digest.secret() returns it
 ---@param p { nonce: string, cnonce: string?, nc: string?, qop: string?, method: string, uri: string }
 ---@return string
 function digest.response(algorithm, secret, p)
@@ -81,7 +81,7 @@ local function offers_auth(qop)
   return false
 end
 
---- The better the algorithm, the more; nil: it cannot be answered.
+--- The strength of the challenge's algorithm; nil if it cannot be answered.
 ---@param challenge khp.auth.Challenge
 ---@return number?
 function digest.strength(challenge)
@@ -93,7 +93,7 @@ function digest.strength(challenge)
   return algorithm.strength
 end
 
---- Was only the nonce too old?
+--- Whether only the nonce was too old.
 ---@param challenge khp.auth.Challenge
 ---@return boolean
 function digest.stale(challenge)
@@ -130,8 +130,9 @@ end
 ---@param challenge khp.auth.Challenge
 ---@param credentials khp.auth.Credentials
 ---@param request khp.auth.Request
----@param memory table keeps the nonces; memory[nonce] = { count, cnonce }
----@return string? authorization, string? message
+---@param memory table stores the nonces in use: memory[nonce] = { count, cnonce }
+---@return string? authorization
+---@return string? message
 function digest.answer(challenge, credentials, request, memory)
   local username, password = credentials.username, credentials.password
   if not username or not password then

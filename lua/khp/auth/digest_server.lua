@@ -1,4 +1,5 @@
--- The server's side of Digest authentication (RFC 7616): challenges with fresh nonces, and the check of answers.
+-- The server's side of Digest authentication (RFC 7616): challenges with fresh nonces, and the check of answers. A
+-- policy uses session:digest() instead.
 -- This file must not know where passwords are kept: khp.auth.users does; nor what a nonce is made of: khp.auth.nonces.
 
 local crypto = require "khp.crypto"
@@ -24,6 +25,7 @@ local declaration = options.declare("khp.auth.digest_server.new", {
   nonces = { type = "table" },
 })
 
+--- Checks the Digest credentials of one realm.
 ---@class khp.auth.DigestServer
 local methods = {}
 local metatable = { __name = "khp.auth.digest_server", __index = methods }
@@ -32,14 +34,14 @@ local metatable = { __name = "khp.auth.digest_server", __index = methods }
 ---@field realm string
 ---@field users khp.auth.Users
 ---@field algorithms string[]? in order of preference; default SHA-256, MD5
----@field lifetime number? seconds that a nonce can be used; default 300
----@field prefix string? "Application", for Kaazing's form of challenges
----@field now (fun(): number)? for nonces of its own; default os.time
----@field nonces khp.auth.Nonces? shared ones
+---@field lifetime number? seconds that a nonce is valid; default 300
+---@field prefix string? "Application" for Kaazing's form of challenges
+---@field now (fun(): number)? clock of its own nonces; default os.time
+---@field nonces khp.auth.Nonces? nonces shared with others; default: its own
 
---- A checker for one realm; it serves all connections, so that an answer that was seen on one is known on all.
+--- Creates a checker for one realm. It serves all connections, so that an answer used on one is not valid on another.
 ---@param given khp.auth.DigestServerOptions
----@param level integer? whose line to blame, as error() counts from the caller of new; default 1: the caller
+---@param level integer? stack level to blame for a mistake, as in error(); default 1, the caller
 ---@return khp.auth.DigestServer
 function server.new(given, level)
   level = (level or 1) + 1
@@ -66,8 +68,8 @@ function server.new(given, level)
   }, metatable)
 end
 
---- The values of WWW-Authenticate, one for each algorithm, all with one fresh nonce.
----@param stale boolean? the last answer was right but for its nonce
+--- The values of WWW-Authenticate, one per algorithm, all with the same fresh nonce.
+---@param stale boolean? the last answer was right except for its nonce
 ---@return string[]
 function methods:challenge(stale)
   local nonce, list = self.nonces:make(), {}
@@ -126,12 +128,13 @@ local function offered(self, name)
   return nil
 end
 
---- Who is it? The username, when the answer proves the password for this request.
+--- The username, if the answer proves the password for this request.
 ---@param authorization string? value of Authorization
 ---@param method string of the request
 ---@param target string of the request
----@return string? username, string? message
----@return boolean? stale right but for the nonce: challenge(true) spares the client asking its user again
+---@return string? username
+---@return string? message
+---@return boolean? stale right except for the nonce: challenge(true) saves the client from asking its user again
 function methods:check(authorization, method, target)
   local p, problem = read(authorization)
   if not p then

@@ -1,6 +1,6 @@
--- Password files: those of htpasswd (name:hash) and of htdigest (name:realm:hash). Understood without help are
--- {SHA} and $apr1$; every other hash (bcrypt's $2y$, $6$ and so on) is given to crypt(3), and refused when the file is
--- read where khp was built without it. Plain text is not understood, nor is DES, which looks at eight characters alone.
+-- Password files as made by htpasswd (name:hash) and htdigest (name:realm:hash). {SHA} and $apr1$ are built in; other
+-- hashes (bcrypt's $2y$, $6$ and so on) need crypt(3), and loading a file with them fails if khp was built without it.
+-- Plain text and DES, which ignores all but the first eight characters, are not supported.
 -- This file must not know schemes or headers.
 
 local crypto = require "khp.crypto"
@@ -67,16 +67,17 @@ local function like(hash, password, crypt)
   return crypt and crypt(password, hash)
 end
 
+--- A loaded password file.
 ---@class khp.auth.Htpasswd
 ---@field hashes table<string, string> by name
 ---@field digests table<string, string> by name, ":" and realm
----@field example string? a hash to take as long as the others
+---@field example string? a hash to check for unknown users, so that they take as long as known ones
 ---@field crypt (fun(password: string, hash: string): string?)|false|nil
 local methods = {}
 local metatable = { __name = "khp.auth.htpasswd", __index = methods }
 
---- Is this the password of this user? With crypt's hashes this takes as long as their cost says, and the loop stands
---- still meanwhile: a quarter of a second for bcrypt of cost 12.
+--- Whether this is the user's password. Hashes of crypt(3) take as long as their cost says, and block the event loop
+--- meanwhile: about a quarter of a second for bcrypt with cost 12.
 ---@param name string
 ---@param password string
 ---@return boolean
@@ -90,11 +91,11 @@ function methods:verify(name, password)
   return made ~= nil and made ~= false and crypto.equal(made, model) and hash ~= nil
 end
 
---- H(username:realm:password) of an htdigest line: MD5 only.
+--- H(username:realm:password) of an htdigest line.
 ---@param name string
 ---@param realm string
----@param hash string
----@return string?
+---@param hash string "md5": the only hash that htdigest files have
+---@return string? secret
 function methods:secret(name, realm, hash)
   return hash == "md5" and self.digests[name .. ":" .. realm] or nil
 end
@@ -123,11 +124,12 @@ local function read_line(self, line)
   return nil
 end
 
---- Reads the text of a password file.
+--- Parses the text of a password file.
 ---@param text string
----@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }? crypt makes the hash of a password
----  with the parameters of a given one; default: crypt(3); false: none
----@return khp.auth.Htpasswd? users, string? message
+---@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }? crypt: hashes a password like an
+---  existing hash; default: crypt(3); false: not supported
+---@return khp.auth.Htpasswd? users
+---@return string? message
 function htpasswd.parse(text, given)
   local crypt = given and given.crypt
   if crypt == nil then
@@ -148,10 +150,11 @@ function htpasswd.parse(text, given)
   return self
 end
 
---- Reads a password file.
+--- Loads a password file.
 ---@param path string
----@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }?
----@return khp.auth.Htpasswd? users, string? message
+---@param given { crypt: (fun(password: string, hash: string): string?)|false|nil }? as for htpasswd.parse()
+---@return khp.auth.Htpasswd? users
+---@return string? message
 function htpasswd.load(path, given)
   local file, message = io_open(path, "rb")
   if not file then

@@ -1,5 +1,5 @@
--- From challenges to credentials: which of the offered schemes is answered, and with what. A scheme is a small
--- table of functions; those that khp brings are registered here, further ones can be added to an answerer.
+-- A client's answer to challenges: which of the offered schemes to use, and with which credentials. A scheme is a small
+-- table of functions; those that khp has are registered here, others can be passed to auth.new().
 -- This file must not know how any scheme works, or what message the answer travels in.
 
 local bearer = require "khp.auth.bearer"
@@ -9,32 +9,38 @@ local auth = {}
 local error, ipairs, lower, setmetatable, sort, type =
   error, ipairs, string.lower, setmetatable, table.sort, type
 
+--- User and password, or a token.
 ---@class khp.auth.Credentials
 ---@field username string?
 ---@field password string?
 ---@field token string?
 
----@class khp.auth.Challenge as khp.http.challenges gives it
+--- As khp.http.challenges() returns it.
+---@class khp.auth.Challenge
 ---@field scheme string
----@field prefix string? "Application": the answer is the scheme's, without the prefix
+---@field prefix string? "Application" in Kaazing's challenges; the answer does not repeat it
 ---@field token68 string?
 ---@field parameters table
 
----@class khp.auth.Request what is being authorized
+--- The request that needs credentials.
+---@class khp.auth.Request
 ---@field method string? default "GET"
 ---@field target string? default "/"
 ---@field location string? URL of the connection
 
 ---@class khp.auth.Scheme
----@field name string as it stands in Authorization
----@field strength fun(challenge: khp.auth.Challenge): number? nil: this challenge cannot be answered
----@field answer fun(challenge: khp.auth.Challenge, ...: table): string?, string? value of Authorization, or nil and
----  what is missing; it is given the khp.auth.Credentials, the khp.auth.Request and a table of the answerer's own
----@field stale (fun(challenge: khp.auth.Challenge): boolean)? right credentials, only the nonce was too old
+---@field name string as in Authorization
+---@field strength fun(challenge: khp.auth.Challenge): number? the strongest scheme is used; nil: cannot answer this
+---  challenge
+---@field answer fun(challenge: khp.auth.Challenge, ...: table): string?, string? called with the challenge, the
+---  khp.auth.Credentials, the khp.auth.Request and a table for its own use; returns the value of Authorization, or nil
+---  and what is missing
+---@field stale (fun(challenge: khp.auth.Challenge): boolean)? whether the credentials were right and only the nonce was
+---  too old
 
---- The schemes that khp brings. What a peer can do with an answer decides their order: a Digest (SHA-512-256,
---- SHA-256, MD5) shows that the password is known and does not give it away; a token gives itself away, but can be
---- withdrawn and opens one door; Basic gives away the password.
+--- The schemes that khp has. They are ranked by what a peer could do with the answer. Digest (SHA-512-256, SHA-256,
+--- MD5) proves that the password is known without revealing it. A token is revealed, but can be revoked and is limited
+--- in use. Basic reveals the password.
 ---@type khp.auth.Scheme[]
 auth.schemes = {
   require "khp.auth.digest",
@@ -43,15 +49,16 @@ auth.schemes = {
   (require "khp.auth.basic"), -- Lua 5.4 gives a second value
 }
 
+--- Answers the challenges of one connection attempt.
 ---@class khp.auth.Answerer
 local methods = {}
 local metatable = { __name = "khp.auth.answerer", __index = methods }
 
---- An answerer for one connection attempt, all its rounds and redirects together.
----@param credentials khp.auth.Credentials|(fun(realm: string?, ...: any): khp.auth.Credentials?) a function is given
----  the realm, the location, the scheme and the khp.auth.Challenge
----@param schemes khp.auth.Scheme[]? to use instead of auth.schemes, and no others. Without this a function is asked
----  about schemes that khp does not know, too, and what it gives is a `token`
+--- Creates an answerer for one connection attempt, with all its handshakes and redirects.
+---@param credentials khp.auth.Credentials|(fun(realm: string?, ...: any): khp.auth.Credentials?) a function is called
+---  with realm, location, scheme and the khp.auth.Challenge
+---@param schemes khp.auth.Scheme[]? the only ones to use; default: auth.schemes, and a function is also asked for a
+---  token for schemes that are not among them, such as Negotiate
 ---@return khp.auth.Answerer
 function auth.new(credentials, schemes)
   if type(credentials) ~= "table" and type(credentials) ~= "function" then
@@ -90,12 +97,12 @@ local function candidates(self, challenges)
   return list
 end
 
---- The value of Authorization for the strongest challenge for which there are credentials. Credentials in a table
---- are tried once for each scheme and realm: asked again, they were wrong. A function is asked again.
+--- The value of Authorization for the strongest challenge for which there are credentials. Credentials in a table are
+--- tried once per scheme and realm: if the server asks again, they were wrong. A function is called again.
 ---@param challenges khp.auth.Challenge[]
 ---@param request khp.auth.Request?
 ---@return string? authorization
----@return string scheme_or_message
+---@return string scheme the scheme used; on failure the error message
 ---@return string? code EAUTH
 function methods:answer(challenges, request)
   request = request or {}
@@ -122,7 +129,7 @@ function methods:answer(challenges, request)
   return nil, why, "EAUTH"
 end
 
---- An answer was accepted: asked again elsewhere, the same credentials are as good as new.
+--- Call this when an answer was accepted: the same credentials may then be used again, as after a redirect.
 function methods:accepted()
   self.used = {}
 end

@@ -1,6 +1,6 @@
--- Nonces for challenges: each carries its own time and a seal, so that nothing is kept for those who never answer; of
--- each one in use the last count is kept for as long as it lives, so that no answer counts twice. One of these serves
--- all connections of a server. This file must not know what a nonce is used for.
+-- Nonces for challenges. Each contains its time and a seal, so that nothing is stored for clients that never answer.
+-- For each nonce in use the last count is stored while it is valid, so that no answer is accepted twice. One object
+-- serves all connections of a server. This file must not know what a nonce is used for.
 
 local crypto = require "khp.crypto"
 local options = require "khp.options"
@@ -15,15 +15,18 @@ local declaration = options.declare("khp.auth.nonces.new", {
   random = { type = "function", default = crypto.random },
 })
 
+--- The nonces of one server.
 ---@class khp.auth.Nonces
 local methods = {}
 local metatable = { __name = "khp.auth.nonces", __index = methods }
 
---- The longest one that there can be.
+--- Length of the longest possible nonce.
+---@type integer
 nonces.LONGEST = 128
 
---- Nonces of one server, which count once each; nothing is kept of those that nobody has used.
----@param given { now: (fun(): number)?, random: (fun(n: integer): string)? }? seconds; default os.time
+--- Creates a source of nonces.
+---@param given { now: (fun(): number)?, random: (fun(n: integer): string)? }? now: a clock in seconds, default os.time;
+---  random: default khp.crypto.random
 ---@return khp.auth.Nonces
 function nonces.new(given)
   given = options.check(declaration, given)
@@ -42,14 +45,14 @@ local function seal(self, text)
   return sub(crypto.hex(crypto.hmac("sha256", self.key, text)), 1, 32)
 end
 
---- A fresh one.
+--- Makes a fresh nonce.
 ---@return string
 function methods:make()
   local text = format("%x-%s", floor(self.now()), crypto.hex(self.random(12)))
   return text .. "-" .. seal(self, text)
 end
 
---- Seconds since it was made here; nil: it was not.
+--- Seconds since a nonce was made here; nil if it was not.
 ---@param nonce string
 ---@return number?
 function methods:age(nonce)
@@ -74,10 +77,11 @@ local function rotate(self, lifetime)
   end
 end
 
---- Is this use of a nonce that was made here the first one with this count, or a higher one (RFC 7616 3.4.5)?
+--- Whether a nonce was made here, is still valid, and has not been used with this count or a higher one (RFC 7616
+--- 3.4.5). Records the use.
 ---@param nonce string
 ---@param count integer from 1
----@param lifetime number seconds for which a nonce may be used
+---@param lifetime number seconds that a nonce is valid
 ---@return boolean
 function methods:use(nonce, count, lifetime)
   rotate(self, lifetime)

@@ -1,6 +1,6 @@
--- Where usernames and passwords come from: a function, a table, or a password file that htpasswd.load has read.
--- Comparisons take a time that tells nothing of the secret, and a user who is not there takes as long as one who
--- is. This file must not know schemes or headers.
+-- Usernames and passwords from a function, a table, or a password file loaded with htpasswd.load(). Comparisons take a
+-- time that does not reveal the secret, and an unknown user takes as long as a known one. This file must not know
+-- schemes or headers.
 
 local crypto = require "khp.crypto"
 
@@ -8,6 +8,7 @@ local users = {}
 
 local type, error = type, error
 
+--- A function, a table from username to password, or a password file.
 ---@alias khp.auth.Users
 ---| fun(username: string, password: string?, realm: string?): any
 ---| table<string, string>
@@ -18,8 +19,8 @@ local function same(a, b)
   return crypto.equal(crypto.digest("sha256", a), crypto.digest("sha256", b))
 end
 
---- Is this the password of this user?
----@param who khp.auth.Users a function is asked with username, password and realm
+--- Whether this is the user's password.
+---@param who khp.auth.Users a function is called with username, password and realm
 ---@param name string
 ---@param password string
 ---@param realm string?
@@ -37,12 +38,12 @@ function users.verify(who, name, password, realm)
   return equal and type(right) == "string"
 end
 
---- H(username:realm:password) in hexadecimal, for Digest; nil for a user who is not there.
----@param who khp.auth.Users a function is asked with username, nil and realm, and returns the password or nil
+--- H(username:realm:password) in hexadecimal, for Digest; nil for an unknown user.
+---@param who khp.auth.Users a function is called with username, nil and realm, and returns the password or nil
 ---@param name string
 ---@param realm string
 ---@param hash string "md5", "sha256" or "sha512-256"
----@return string?
+---@return string? secret
 function users.secret(who, name, realm, hash)
   local password
   if type(who) == "function" then

@@ -9,11 +9,13 @@ local assembly = {}
 local find, match = string.find, string.match
 local whole = { request = http.parse_request, response = http.parse_response }
 
----@class khp.extended.Reader  how the messages of one side are read
+--- How the messages of one side are read.
+---@class khp.extended.Reader
 ---@field kind "request"|"response"
----@field parse fun(bytes: string, limits: userdata): table?, string?, string?, table?
----@field limits userdata the codec's
----@field most integer bytes of one message
+---@field parse fun(bytes: string, limits: userdata): table?, string?, string?, table? khp.http.parse_request or
+---  parse_response
+---@field limits userdata the codec's limits
+---@field most integer maximum size of a message in bytes
 
 --- Can be shared by any number of machines.
 ---@param kind "request"|"response"

@@ -1,6 +1,6 @@
--- The client's side of the extended handshake as a sans-I/O machine: WebSocket messages and the time go in,
--- messages to send and events come out. What a status code asks of a client stands in khp.status; whether to do it
--- is the driver's word, and so are credentials and where a redirect may lead.
+-- The client's side of the extended handshake as a state machine without I/O: WebSocket messages and time go in,
+-- messages to send and events come out. khp.status says what to do on a status code; whether to do it, which
+-- credentials to use and where a redirect may lead is up to the driver.
 -- This file must not know sockets, clocks, URLs, policies or authentication schemes.
 --
 -- The driver feeds messages until "open", "failed" or "close" comes; later ones belong to the application.
@@ -43,6 +43,7 @@ local request_declaration = options.declare("request", {
 local READY, WAITING, JUDGING, CHALLENGED = "ready", "waiting", "judging", "challenged"
 local OPEN, CLOSED = "open", "closed"
 
+--- The client's side of one extended handshake.
 ---@class khp.extended.Client
 ---@field state "ready"|"waiting"|"judging"|"challenged"|"open"|"closed"
 local methods = {}
@@ -64,15 +65,15 @@ local MOST_HELD = 256
 ---@class khp.extended.ClientOptions
 ---@field target string path and query of the URL
 ---@field method string? default "GET"
----@field protocols string[]? those of the opening, in order of preference; KHP itself is left out
----@field extensions string[]? those that the opening named and did not negotiate, "name; parameter=value"
----@field accept string? the Sec-WebSocket-Accept that is right for the opening's key
----@field kind "binary"|"text"|nil kind of the messages that carry requests; default "binary"
+---@field protocols string[]? those of the opening, in order of preference, without KHP's own
+---@field extensions string[]? those that the opening offered and did not negotiate: "name; parameter=value"
+---@field accept string? the valid Sec-WebSocket-Accept for the opening's key
+---@field kind "binary"|"text"|nil type of the messages that carry requests; default "binary"
 ---@field limits table? extended_message, line, fields, body, attempts, wait; see khp.limits
----@field now number? seconds; without it there is no deadline
----@field timeout number? seconds for the whole; default: the limit `extended`
+---@field now number? the present time in seconds, of any clock; nil: no deadline
+---@field timeout number? seconds for the whole handshake; default: limits.extended
 
---- A machine for one connection, whose opening handshake has chosen KHP (KHP E1).
+--- Creates a machine for one connection whose opening handshake has negotiated KHP (KHP E1).
 ---@param given khp.extended.ClientOptions
 ---@return khp.extended.Client
 function client.new(given)
@@ -132,16 +133,17 @@ function client.new(given)
   }, metatable)
 end
 
---- Takes the next event; the driver polls until nil after each call that may have caused events:
----   "send", bytes, kind                          send this as one message
----   "response", response, action                 answer with act(action), or with another action
----   "challenge", challenges, response, attempt   answer with authorize or give_up
----   "redirect", location, response               where to, as the server wrote it; "close" follows
----   "open", { protocol, extensions, response }
----   "message", bytes, kind                       came after the response that opened: the application's
----   "failed", message, code, detail              detail: status headers body action attempts permanent
----   "close", code, reason                        close the WebSocket with this
----@type fun(self: khp.extended.Client): string?, any, any, any
+--- Takes the next event; nil: there is none. Poll until nil after each call that may cause events:
+---
+---     "send", bytes, kind                          send this as one message
+---     "response", response, action                 answer with act(action), or with another action
+---     "challenge", challenges, response, attempt   answer with authorize() or give_up()
+---     "redirect", location, response               the target, as the server wrote it; "close" follows
+---     "open", { protocol, extensions, response }   the handshake is complete
+---     "message", bytes, kind                       an application message that followed the last response
+---     "failed", message, code, detail              detail: status, headers, body, action, attempts, permanent
+---     "close", code, reason                        close the WebSocket with this
+---@type fun(self: khp.extended.Client): event: string?, any, any, any
 methods.poll = common.poll
 
 local function close(self, code, message)
@@ -236,10 +238,11 @@ local function send(self, headers, authorization)
   return true
 end
 
----@class khp.extended.Request what is the user's in a request
----@field headers table? further fields
+--- What the user adds to a request.
+---@class khp.extended.Request
+---@field headers table? further header fields
 ---@field body string?
----@field expect boolean? the body waits until the server wants it (KHP S100)
+---@field expect boolean? sends the body only when the server asks for it (KHP S100)
 
 -- Takes what is the user's in this request and in those that repeat it. Mistakes are the driver's.
 local function take(self, given)
@@ -253,7 +256,9 @@ end
 
 --- Sends the extended request.
 ---@param given khp.extended.Request?
----@return true? ok, string? message, string? code EPOLICY: it cannot be written; nothing is sent
+---@return true? ok
+---@return string? message
+---@return string? code EPOLICY: cannot be written; nothing is sent
 function methods:start(given)
   if self.state ~= READY then
     error("the extended handshake has begun already", 2)
@@ -289,7 +294,7 @@ function read(self, bytes)
   end
 end
 
---- A WebSocket message came. After a "close" it is ignored; after "open" it is the application's, and an error here.
+--- Takes a WebSocket message. After "close" it is ignored; after "open" it belongs to the application, and this throws.
 ---@param bytes string
 ---@param kind "text"|"binary"|nil both are understood (KHP E3)
 function methods:message(bytes, kind)
@@ -396,9 +401,11 @@ local needs_connection = { complete = true, ["continue"] = true, wait = true, au
 
 actions.close, actions.proxy, actions.upgrade = refused, refused, refused
 
---- Does what a response asks for, or what the policy wants instead.
+--- Carries out the action for a response.
 ---@param action khp.Action
----@return true? ok, string? message, string? code EPOLICY: there is no such action; the response still awaits one
+---@return true? ok
+---@return string? message
+---@return string? code EPOLICY: no such action; the response still awaits one
 function methods:act(action)
   local state = self.state
   if state == CLOSED then
@@ -430,8 +437,10 @@ end
 
 --- Replays the request with credentials (KHP E13).
 ---@param authorization string value of Authorization
----@param given khp.extended.Request? instead of what was the user's in the earlier request
----@return true? ok, string? message, string? code EPOLICY: it cannot be written; the challenge still awaits an answer
+---@param given khp.extended.Request? replaces what the user added to the earlier request
+---@return true? ok
+---@return string? message
+---@return string? code EPOLICY: cannot be written; the challenge still awaits an answer
 function methods:authorize(authorization, given)
   local awaited, why, code = challenged(self)
   if not awaited then
@@ -444,9 +453,11 @@ function methods:authorize(authorization, given)
   return send(self, headers, authorization)
 end
 
---- There are no credentials for this challenge.
----@param message string? why
----@return true? ok, string? message, string? code
+--- Ends the handshake for lack of credentials.
+---@param message string? the reason
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:give_up(message)
   local awaited, why, code = challenged(self)
   if not awaited then
@@ -458,8 +469,8 @@ end
 
 -- Time and end -----------------------------------------------------------------------------------------------------
 
---- When tick has to be called, in the driver's seconds; nil: never.
----@return number?
+--- When tick() has to be called; nil: never.
+---@return number? time
 function methods:deadline()
   local state, expires = self.state, self.expires
   if not expires or state == OPEN or state == CLOSED then
@@ -470,7 +481,7 @@ function methods:deadline()
   return expires
 end
 
---- Tells the time; also before a message is fed, so that the wait after a 202 is counted from then.
+--- Tells the present time. Call it before message(), too, so that the wait after a 202 is counted from then.
 ---@param now number seconds
 function methods:tick(now)
   self.now = now
@@ -481,10 +492,10 @@ function methods:tick(now)
   end
 end
 
---- The WebSocket is closed (KHP E16): nothing can be sent any more. A response that was complete before is still
---- acted on.
----@param code integer? of the peer's close
----@param text string? likewise
+--- Call this when the WebSocket has closed (KHP E16). Nothing can be sent any more; a response that is already complete
+--- still takes effect.
+---@param code integer? the peer's close code
+---@param text string? the peer's close reason
 function methods:finish(code, text)
   local state = self.state
   if state == OPEN or state == CLOSED then

@@ -1,6 +1,6 @@
--- The server's side of the extended handshake as a sans-I/O machine: WebSocket messages and the time go in,
--- messages to send and events come out. What to answer is not decided here: each request is an event, and its
--- answer a method call at any later time. Whatever the driver answers, the wire stays lawful.
+-- The server's side of the extended handshake as a state machine without I/O: WebSocket messages and time go in,
+-- messages to send and events come out. Decisions are left to the driver: each request is an event, and its answer a
+-- method call at any later time. Answers that the protocol does not allow are refused.
 -- This file must not know sockets, clocks, policies or authentication schemes.
 --
 -- The driver feeds messages until "open", "failed" or "close" comes; later ones belong to the application.
@@ -32,6 +32,7 @@ local declaration = options.declare("khp.extended.server", {
 
 local READING, DECIDING, OPEN, CLOSED = "reading", "deciding", "open", "closed"
 
+--- The server's side of one extended handshake.
 ---@class khp.extended.Server
 ---@field state "reading"|"deciding"|"open"|"closed"
 local methods = {}
@@ -50,16 +51,17 @@ local MOST_HELD = 256
 
 local TEXT = "text/plain; charset=utf-8"
 
----@class khp.extended.Settings  what is the same for all extended handshakes of a server
+--- What all extended handshakes of a server have in common; made by settings().
+---@class khp.extended.Settings
 ---@field limits table<string, number>
----@field reader khp.extended.Reader
+---@field package reader khp.extended.Reader
 ---@field timeout number seconds for a whole handshake
 ---@field server string|false value of the Server header
----@field date (fun(): string)|false value of the Date header
+---@field date (fun(): string)|false makes the value of the Date header
 
---- Checks what a server's extended handshakes have in common, once for all of them.
---- limits: extended_message, line, fields, body, attempts. timeout: seconds; limits.extended where it is not given.
---- server: the Server header, false for none. date: gives the Date header, false for none.
+--- Checks once what all extended handshakes of a server have in common. `limits`: extended_message, line, fields, body,
+--- attempts. `timeout`: seconds, default limits.extended. `server`: value of the Server header, false for none. `date`:
+--- a function that returns the value of the Date header, false for none.
 ---@param given { limits: table?, timeout: number?, server: string|boolean|nil, date: function|boolean|nil }?
 ---@return khp.extended.Settings
 function server.settings(given)
@@ -82,10 +84,10 @@ local function set_of_names(extensions)
   return names
 end
 
---- A machine for one connection, whose opening handshake has chosen KHP (KHP E1).
+--- Creates a machine for one connection whose opening handshake has negotiated KHP (KHP E1).
 ---@param settings khp.extended.Settings
----@param opened { request: table, accept: string, extensions: table[]? } as khp.opening.server tells with "open"
----@param now number? seconds; without it there is no deadline
+---@param opened { request: table, accept: string, extensions: table[]? } from the "open" event of khp.opening.server
+---@param now number? the present time in seconds, of any clock; nil: no deadline
 ---@return khp.extended.Server
 function server.new(settings, opened, now)
   local negotiated = opened.extensions
@@ -110,13 +112,14 @@ function server.new(settings, opened, now)
   }, metatable)
 end
 
---- Takes the next event; the driver polls until nil after each call that may have caused events:
----   "request", request, attempt        answer with accept, challenge, redirect, reject (or wait, then one of them)
----   "send", bytes, "binary"            send this as one message
----   "open", { protocol, extensions, request, extension_source }
----   "failed", message, code, detail    the peer's fault, or time is over; for the log
----   "close", code, reason              close the WebSocket with this, once all is sent
----@type fun(self: khp.extended.Server): string?, any, any, any
+--- Takes the next event; nil: there is none. Poll until nil after each call that may cause events:
+---
+---     "request", request, attempt      answer with accept(), challenge(), redirect() or reject(), now or later
+---     "send", bytes, "binary"          send this as one message
+---     "open", { protocol, extensions, request, extension_source }  the handshake is complete
+---     "failed", message, code, detail  the peer's fault, or a timeout; for the log
+---     "close", code, reason            close the WebSocket with this when all is sent
+---@type fun(self: khp.extended.Server): event: string?, any, any, any
 methods.poll = common.poll
 
 local function close(self, code, message)
@@ -185,7 +188,7 @@ local function read(self, bytes)
   end
 end
 
---- A WebSocket message came. After a "close" it is ignored; after "open" it is the application's, and an error here.
+--- Takes a WebSocket message. After "close" it is ignored; after "open" it belongs to the application, and this throws.
 ---@param bytes string
 ---@param kind "text"|"binary"|nil both are understood (KHP E3)
 ---@diagnostic disable-next-line: unused-local
@@ -237,14 +240,16 @@ local function further(given)
 end
 
 ---@class khp.extended.Acceptance
----@field protocol string? one of those that the request names
----@field extensions string[]? each as it stands in the header, "name; parameter=value"
----@field headers table? more header fields
+---@field protocol string? one of those in the request
+---@field extensions string[]? each as in the header: "name; parameter=value"
+---@field headers table? further header fields
 ---@field reason string? reason phrase
 
---- Completes the handshake. What was not asked for is refused, and the request stays undecided.
+--- Completes the handshake. Fails, and leaves the request undecided, if the answer has what was not asked for.
 ---@param answer khp.extended.Acceptance?
----@return true? ok, string? message, string? code
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:accept(answer)
   local awaited, why, code = undecided(self)
   if not awaited then
@@ -306,11 +311,13 @@ local function finish(self, code, given, list)
   return true
 end
 
---- Asks for credentials with 401; the client replays its request (KHP E13). The last request that the limit
---- `attempts` allows is refused with 403 instead.
----@param challenge string|string[] value of WWW-Authenticate, or several
+--- Asks for credentials with 401; the client replays its request (KHP E13). If that would exceed the limit `attempts`,
+--- refuses with 403 instead.
+---@param challenge string|string[] one or more values of WWW-Authenticate
 ---@param given { reason: string?, headers: table?, body: string? }?
----@return true? ok, string? message, string? code
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:challenge(challenge, given)
   local awaited, why, code = undecided(self)
   if not awaited then
@@ -347,10 +354,12 @@ function methods:challenge(challenge, given)
   return true
 end
 
---- Sends the client elsewhere. The connection ends with 1000 (KHP E19).
+--- Redirects the client. The connection is closed with 1000 (KHP E19).
 ---@param location string absolute URL (RFC 2616 14.30)
 ---@param given { status: integer?, reason: string?, headers: table?, body: string? }? status: 300-303, 307; default 302
----@return true? ok, string? message, string? code
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:redirect(location, given)
   local awaited, why, code = undecided(self)
   if not awaited then
@@ -369,10 +378,12 @@ end
 -- Actions of the client for which a final refusal can be sent.
 local refusing = { close = true, proxy = true, upgrade = true, redirect = true }
 
---- Refuses. The connection ends with 1000 (KHP E19).
----@param number integer a final status that completes nothing
+--- Refuses the request. The connection is closed with 1000 (KHP E19).
+---@param number integer a final status that does not complete the handshake
 ---@param given { reason: string?, headers: table?, body: string? }?
----@return true? ok, string? message, string? code
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:reject(number, given)
   local awaited, why, code = undecided(self)
   if not awaited then
@@ -386,9 +397,11 @@ function methods:reject(number, given)
   return finish(self, number, given, {})
 end
 
---- Tells the client with 202 that the decision takes a while (KHP S202); the request still awaits its answer.
+--- Tells the client with 202 that the decision will take a while (KHP S202). The request still awaits its answer.
 ---@param given { reason: string?, headers: table?, body: string? }?
----@return true? ok, string? message, string? code
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:wait(given)
   local awaited, why, code = undecided(self)
   if not awaited then
@@ -405,14 +418,14 @@ end
 
 -- Time and end -----------------------------------------------------------------------------------------------------
 
---- When tick has to be called, in the driver's seconds; nil: never.
----@return number?
+--- When tick() has to be called; nil: never.
+---@return number? time
 function methods:deadline()
   local state = self.state
   return (state == READING or state == DECIDING) and self.expires or nil
 end
 
---- Tells the time. A handshake that is not completed in time is closed (KHP E18, E13).
+--- Tells the present time. A handshake that is not complete in time is closed (KHP E18, E13).
 ---@param now number seconds
 function methods:tick(now)
   local expires = self:deadline()
@@ -428,9 +441,9 @@ function methods:tick(now)
   close(self, 1011, "no extended request in time")
 end
 
---- The WebSocket is closed (KHP E16). Nothing can be sent any more.
----@param code integer? of the peer's close
----@param text string? likewise
+--- Call this when the WebSocket has closed (KHP E16). Nothing can be sent any more.
+---@param code integer? the peer's close code
+---@param text string? the peer's close reason
 function methods:finish(code, text)
   local state = self.state
   if state == READING or state == DECIDING then

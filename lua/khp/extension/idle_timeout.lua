@@ -119,7 +119,7 @@ function Client:open()
   end)
 end
 
---- The extension.
+--- The extension, as khp.extension.idle_timeout() makes it.
 ---@param given { timeout: number? }? timeout: seconds that a server announces, 0.1 to 2147483; default 30
 ---@return khp.Extension
 function idle_timeout.new(given)

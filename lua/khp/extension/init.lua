@@ -1,6 +1,6 @@
--- Extensions as they are named, offered and agreed: what khp.listen and khp.connect take in their option `extensions`,
--- and what becomes of it in either handshake. What an agreed extension does to messages is the pipeline's matter. This
--- file must not know connections.
+-- WebSocket extensions: those that khp has, for the option `extensions` of khp.listen and khp.connect. This file must
+-- not know connections. It checks that option and negotiates in both handshakes; what an extension does to messages is
+-- the pipeline's matter.
 
 local http = require "khp.http"
 local log = require "khp.log"
@@ -10,22 +10,37 @@ local concat, format, sort, sub = table.concat, string.format, table.sort, strin
 local error, ipairs, pairs, pcall, setmetatable, tostring, type, xpcall =
   error, ipairs, pairs, pcall, setmetatable, tostring, type, xpcall
 
+---@class khp.extension
+--- permessage-deflate (RFC 7692) with options, for the option `extensions`; the string "permessage-deflate" is the same
+--- with defaults. A connection that uses it needs up to 300 KB. With server_no_context_takeover and
+--- client_no_context_takeover it needs almost nothing, but messages are compressed separately, and so less.
+---@field permessage_deflate fun(options?: khp.PermessageDeflateOptions): extension: khp.Extension
+--- x-kaazing-idle-timeout with options. The server makes sure that its client receives something at least once per
+--- `timeout` (seconds from 0.1 to 2147483; default 30); a client closes the connection when nothing has arrived for
+--- that long. The server sends an extended pong if x-kaazing-ping-pong is in use, too, else a native ping.
+---@field idle_timeout fun(options?: { timeout: number? }): extension: khp.Extension
+--- x-kaazing-ping-pong with options: pings and pongs as text messages, which a script in a browser can see. They begin
+--- with four control bytes; a text message of the application that begins with them is escaped. `control` is those
+--- bytes as eight hexadecimal digits; default "01010102".
+---@field ping_pong fun(options?: { control: string? }): extension: khp.Extension
 local extension = {}
 
----@class khp.Extension  an extension of one's own, or one of khp's made with options
----@field name string a token
----@field offer string|string[]|(fun(): string|string[], any)|nil client: "name; parameter=value", or alternatives in
----  order of preference; a function is asked for each connection, and may give a second value, which start() is given;
----  default the bare name
----@field answer (fun(parameters: table, offer: string, request: table): table|true|nil, any)? server: what to agree
----  to, name → value, or true for no parameters, and perhaps a second value, which start() is given; nil declines.
----  Asked for each alternative until one is answered; default: agrees, without parameters
----@field start fun(link: khp.Link, parameters: table, memory: any): khp.ExtensionSession?, string? both: begins to work
----  on a connection; memory: what offer() or answer() gave besides; nil and a message: what was agreed cannot be
+--- A custom extension, or one that khp.extension made.
+---@class khp.Extension
+---@field name string a token, as in the header
+---@field offer string|string[]|(fun(): string|string[], any)|nil client: what to offer: "name; parameter=value", or
+---  alternatives in order of preference. A function is called for each connection; its second result is passed to
+---  start(). Default: the name
+---@field answer (fun(parameters: table, offer: string, request: table): table|true|nil, any)? server: what to accept: a
+---  table from name to value, true for no parameters, or nil to decline. Called for each alternative until one is
+---  accepted; its second result is passed to start(). Default: accepts without parameters
+---@field start fun(link: khp.Link, parameters: table, memory: any): khp.ExtensionSession?, string? starts the extension
+---  on a connection. `memory` is the second result of offer() or answer(). nil and a message: cannot work with these
+---  parameters
 ---@field rsv 1|2|3|nil the reserved bit of frames that it uses
 ---@field control string|(fun(parameters: table): string?)|nil the bytes that its control messages begin with
----@field handshake "opening"|"extended"|nil where it is negotiated; "extended": in the opening where there is no other;
----  nil: in both, until it is agreed
+---@field handshake "opening"|"extended"|nil the handshake in which it is negotiated; "extended": in the opening if
+---  there is no extended handshake; nil: in both, until it is accepted
 
 local fields = {
   name = { type = "string", required = true },
@@ -400,7 +415,7 @@ function List:problem(texts, claims)
   return not agreed and tostring(message) or nil
 end
 
---- khp's own with options: see the file of each.
+-- khp's own with options: see the file of each.
 for _, name in ipairs { "idle_timeout", "ping_pong", "permessage_deflate" } do
   extension[name] = function(given)
     return require("khp.extension." .. name).new(given)

@@ -15,14 +15,17 @@ local WINDOW = 15 -- bits, where nothing else is agreed (RFC 7692 7.1.2)
 local LEAST = 9 -- zlib has no deflater with 8; an inflater with 9 understands what was deflated with 8
 
 ---@class khp.PermessageDeflateOptions
----@field level integer? 0 (stored) to 9; default 6
----@field memory_level integer? of a deflater, 1 to 9; default 8
----@field threshold integer? bytes; shorter messages go as they are; default 64
----@field server_no_context_takeover boolean? a client asks for it, a server does it; default false
----@field client_no_context_takeover boolean? a client does it, a server asks for it; default false
----@field server_max_window_bits integer? 9 to 15; a client asks for it, a server keeps to it; default: no limit
----@field client_max_window_bits integer|boolean|nil 9 to 15; a client keeps to it, a server asks for it where the
----  client can; true: no limit; false: a client does not offer to keep to one; default true
+---@field level integer? 0 (no compression) to 9; default 6
+---@field memory_level integer? memory of the compressor, 1 to 9; default 8
+---@field threshold integer? bytes: shorter messages are not compressed; default 64
+---@field server_no_context_takeover boolean? the server compresses each message separately; a client requests it;
+---  default false
+---@field client_no_context_takeover boolean? the client compresses each message separately; a server requests it;
+---  default false
+---@field server_max_window_bits integer? 9 to 15: window of what the server sends; a client requests it; default: no
+---  limit
+---@field client_max_window_bits integer|boolean|nil 9 to 15: window of what the client sends; a server requests it if
+---  the client supports that; true: supported, no limit; false: a client does not offer it; default true
 
 -- Without takeover a JSON text of 48 bytes grows, one of 64 loses two of them and one of 96 a quarter; deflating it
 -- takes longer than sending it.

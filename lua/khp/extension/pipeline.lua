@@ -12,21 +12,26 @@ local error, floor, ipairs, pairs, setmetatable, type = error, math.floor, ipair
 
 local pipeline = {}
 
----@class khp.ExtensionSession  an extension at work on one connection; every method is optional
----@field send (fun(self, message: string, kind: "text"|"binary"): string?, string?, any)? → message, kind and whether
----  to set its reserved bit; nil: swallowed; nil, a text and perhaps a code (default "EEXTENSION"): refused, and so is
----  the application's send
----@field receive (fun(self, message: string, kind: "text"|"binary", marked: boolean): string?, string?, any)? → message
----  and kind; nil: swallowed; nil, a text and perhaps a code (default 1002): closes the connection
----@field ping (fun(self, payload: string))? a native ping came, and was answered
----@field pong (fun(self, payload: string): boolean?)? a native pong came; true: nobody above hears of it
----@field open fun(self)? the handshakes are over: messages are the application's from now on
----@field closed (fun(self, code: integer, reason: string))? the connection has ended
+--- An extension at work on one connection. All methods are optional. "Swallowed" means that the message goes no
+--- further.
+---@class khp.ExtensionSession
+---@field send (fun(self, message: string, kind: "text"|"binary"): string?, string?, any)? transforms an outgoing
+---  message: returns message, kind and whether to set the reserved bit; nil: swallowed; nil, a message and
+---  optionally an error code (default EEXTENSION): refused, so that conn:send() fails with it
+---@field receive (fun(self, message: string, kind: "text"|"binary", marked: boolean): string?, string?, any)?
+---  transforms an incoming message: returns message and kind; nil: swallowed; nil, a reason and optionally a close code
+---  (default 1002): closes the connection. `marked`: its reserved bit is set
+---@field ping (fun(self, payload: string))? a native ping arrived, and was answered
+---@field pong (fun(self, payload: string): boolean?)? a native pong arrived; true: swallowed: neither the
+---  extensions above nor conn:ping() see it
+---@field open fun(self)? the handshakes are complete; from now on messages are the application's
+---@field closed (fun(self, code: integer, reason: string))? the connection has closed
 
----@class khp.Link  what a session holds of its connection
+--- What an extension uses to act on its connection.
+---@class khp.Link
 ---@field role "server"|"client" which side this is
----@field conn khp.Connection the connection itself
----@field parameters table what was agreed: names in order, and name → value
+---@field conn khp.Connection the connection
+---@field parameters table the negotiated parameters: names as an array, and a table from name to value
 ---@field package pipe khp.Pipeline
 ---@field package above khp.Link? towards the application
 ---@field package below khp.Link? towards the wire
@@ -249,12 +254,14 @@ local function check(what, link, message, kind, marked)
   end
 end
 
---- Sends a message from here to the wire, through the extensions below this one.
+--- Sends a message to the peer through the extensions below this one.
 ---@param message string
 ---@param kind "text"|"binary"|nil default "text"
 ---@param marked boolean? sets this extension's reserved bit
 ---@return true? sent
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code
+---@return table? detail
 function Link:send(message, kind, marked)
   check("link:send", self, message, kind, marked)
   local pipe = self.pipe
@@ -265,7 +272,7 @@ function Link:send(message, kind, marked)
   return transmit(pipe, self.below, message, kind or "text", marked and self.bit or 0)
 end
 
---- Delivers a message from here to the application, through the extensions above this one.
+--- Delivers a message to the application through the extensions above this one.
 ---@param message string
 ---@param kind "text"|"binary"|nil default "text"
 function Link:deliver(message, kind)
@@ -276,7 +283,9 @@ end
 --- Sends a native ping (RFC 6455 5.5.2).
 ---@param payload string? at most 125 bytes
 ---@return true? sent
----@return string? message, string? code, table? detail
+---@return string? message
+---@return string? code
+---@return table? detail
 function Link:ping(payload)
   return conn.send_ping(self.pipe.conn, payload or "")
 end
@@ -284,10 +293,10 @@ end
 -- A timer that runs is held by the loop; one that was cancelled, by nobody.
 local CANCELLED_GO = { __mode = "k" }
 
---- Calls f once, after so many seconds, unless the connection ends before.
+--- Calls f once after the given time, unless the connection closes first.
 ---@param seconds number
 ---@param f fun()
----@return userdata timer timer:cancel()
+---@return userdata timer timer:cancel() stops it
 function Link:after(seconds, f)
   if type(seconds) ~= "number" or seconds ~= seconds or type(f) ~= "function" then
     error("link:after: seconds and a function expected", 2)
@@ -306,34 +315,34 @@ function Link:after(seconds, f)
   return timer
 end
 
---- Closes the connection in order.
----@param code integer
+--- Closes the connection gracefully.
+---@param code integer close code
 ---@param reason string? UTF-8, at most 123 bytes
 function Link:close(code, reason)
   conn.close(self.pipe.conn, code, lawful(reason or ""))
 end
 
---- Another extension at work on this connection.
+--- Another extension in use on this connection; nil if it is not.
 ---@param name string
 ---@return khp.ExtensionSession? session
 function Link:other(name)
   return self.pipe:session(name)
 end
 
---- Ends the connection at once, without a close frame.
+--- Drops the connection at once, without a close frame.
 function Link:abort()
   conn.abort(self.pipe.conn)
 end
 
---- Seconds since anything came from the peer, control frames and halves of messages included.
----@return number
+--- Seconds since anything arrived from the peer, including control frames and parts of messages.
+---@return number seconds
 function Link:silence()
   return conn.silence(self.pipe.conn)
 end
 
---- Bytes that a message may have at present: the limit of the handshake or of an open connection. An extension that
---- makes a message larger has to keep to it (1009).
----@return integer
+--- The maximum message size at present: that of the handshake, or of the open connection. An extension that makes
+--- messages larger, as decompression does, has to observe it and close with 1009.
+---@return integer bytes
 function Link:limit()
   return conn.limit(self.pipe.conn)
 end

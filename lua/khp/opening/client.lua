@@ -1,5 +1,5 @@
--- The client's side of the opening handshake (RFC 6455 4.1) as a machine without sockets and clocks: it writes one
--- request and judges one response. Each check of the response has a message of its own; a response other than 101
+-- The client's side of the opening handshake (RFC 6455 4.1) as a state machine without sockets and clocks: it writes
+-- one request and judges one response. Each failed check of the response has its own message; a response other than 101
 -- goes to the driver as it is. This file must not know redirects, credentials, or what follows an opening.
 
 local common = require "khp.opening.common"
@@ -16,8 +16,9 @@ local error, ipairs, setmetatable = error, ipairs, setmetatable
 
 local client = {}
 
+--- The client's side of one opening handshake.
 ---@class khp.opening.Client
----@field state string
+---@field state "head"|"body"|"answered"|"open"|"failed"
 local methods = {}
 local Machine = { __name = "khp.opening.client", __index = methods }
 
@@ -120,19 +121,20 @@ end
 ---@class khp.opening.ClientOptions
 ---@field host string value of the Host header
 ---@field target string? path and query; default "/"
----@field key string? 16 bytes in base64; default: random
----@field protocols string[]? in order of preference, without KHP
----@field extensions string[]? as they go onto the wire, in order of preference
----@field headers table? further ones: a list of pairs or a map
----@field origin string?
----@field khp boolean? ask for the extended handshake; default true
+---@field key string? value of Sec-WebSocket-Key: 16 bytes in Base64; default: random
+---@field protocols string[]? in order of preference, without KHP's own
+---@field extensions string[]? as in the header, in order of preference
+---@field headers table? further header fields: khp.http.WritableHeaders
+---@field origin string? value of the Origin header
+---@field khp boolean? whether to ask for the extended handshake; default true
 ---@field limits table? opening_head, fields, line, body
----@field now number? without it there is no deadline
----@field timeout number? seconds; default limits.opening
+---@field now number? the present time in seconds, of any clock; nil: no deadline
+---@field timeout number? seconds; default: limits.opening
 
---- A machine for one opening; its first event is the request. Throws for options that make no lawful request.
+--- Creates a machine for one opening. Its first event is the request. Throws if the options do not make a valid
+--- request.
 ---@param given khp.opening.ClientOptions
----@param level integer? whose line to blame, as error() counts from the caller of new; default 1: the caller
+---@param level integer? stack level to blame for a mistake, as in error(); default 1, the caller
 ---@return khp.opening.Client
 function client.new(given, level)
   level = (level or 1) + 1
@@ -275,7 +277,7 @@ local function take_head(self, response, message, code)
   end
 end
 
---- Takes bytes from the server, as many as there are.
+--- Takes bytes from the server.
 ---@param bytes string
 function methods:feed(bytes)
   local state = self.state
@@ -288,7 +290,7 @@ function methods:feed(bytes)
   end -- else it is over: what still comes is nobody's
 end
 
---- The server ended its stream.
+--- Call this when the server has ended its stream.
 function methods:finish()
   local state = self.state
   if state == "head" or state == "body" then
@@ -296,16 +298,24 @@ function methods:finish()
   end
 end
 
+--- Takes the next event; nil: there is none. Poll until nil after new() and after each call that may cause events:
+---
+---     "send", bytes                    send these bytes
+---     "open", { response, protocol, extensions, khp, accept, rest }  the handshake is complete; rest: bytes after it
+---     "response", response             the server answered with another status than 101
+---     "failed", message, code, detail  detail: status, headers, body, if there was a response
+---     "close"                          end the stream
+---@type fun(self: khp.opening.Client): event: string?, any, any, any
 methods.poll = common.poll
 
---- When tick() has something to do, or nil.
----@return number?
+--- When tick() has to be called; nil: never.
+---@return number? time
 function methods:deadline()
   local state = self.state
   return (state == "head" or state == "body") and self.due or nil
 end
 
---- Tells the time, on the clock of `now`.
+--- Tells the present time, of the same clock as the option `now`.
 ---@param now number seconds
 function methods:tick(now)
   local due = self:deadline()

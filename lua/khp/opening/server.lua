@@ -1,7 +1,7 @@
--- The server's side of the opening handshake (RFC 6455 4.2) as a machine without sockets and clocks: bytes and the
--- time go in, events come out, and the question "accept?" is an event whose answer may come at any later time.
--- Whatever can be decided by the rules alone is decided and answered here; an ordinary HTTP request is a question
--- like an opening. This file must not know policies, connections, or what follows an opening.
+-- The server's side of the opening handshake (RFC 6455 4.2) as a state machine without sockets and clocks: bytes and
+-- time go in, events come out. Invalid requests are answered here; the decision on a valid one, opening or ordinary
+-- HTTP request, is left to the driver, which may answer at any later time. This file must not know policies,
+-- connections, or what follows an opening.
 
 local common = require "khp.opening.common"
 local crypto = require "khp.crypto"
@@ -16,8 +16,9 @@ local assert, error, pairs, setmetatable, tostring, type = assert, error, pairs,
 
 local server = {}
 
+--- The server's side of one opening handshake.
 ---@class khp.opening.Server
----@field state string
+---@field state "head"|"body"|"deciding"|"open"|"rejected"|"failed"
 local methods = {}
 local Machine = { __name = "khp.opening.server", __index = methods }
 
@@ -39,17 +40,18 @@ local declaration = options.declare("khp.opening.server", {
   date = { type = "function|boolean", default = http.date },
 })
 
----@class khp.opening.Settings  what is the same for all openings of a server
----@field head integer bytes that it may have
+--- What all openings of a server have in common; made by settings().
+---@class khp.opening.Settings
+---@field head integer maximum size of a head in bytes
 ---@field codec userdata the parsers' limits
 ---@field timeout number seconds
 ---@field server string|false value of the Server header
----@field date (fun(): string)|false value of the Date header
----@field idle userdata? a parser between two messages, for whoever comes next
+---@field date (fun(): string)|false makes the value of the Date header
+---@field idle userdata? a parser that is free for the next opening
 
---- Checks what a server's openings have in common, once for all of them.
---- limits: opening_head, fields, line, body. timeout: seconds; limits.opening where it is not given. server: the
---- Server header, false for none. date: gives the Date header, false for none.
+--- Checks once what all openings of a server have in common. `limits`: opening_head, fields, line, body. `timeout`:
+--- seconds, default limits.opening. `server`: value of the Server header, false for none. `date`: a function that
+--- returns the value of the Date header, false for none.
 ---@param given { limits: table?, timeout: number?, server: string|boolean|nil, date: function|boolean|nil }?
 ---@return khp.opening.Settings
 function server.settings(given)
@@ -66,9 +68,9 @@ function server.settings(given)
   }
 end
 
---- A machine for one opening.
+--- Creates a machine for one opening.
 ---@param settings khp.opening.Settings
----@param now number? seconds; without it there is no deadline
+---@param now number? the present time in seconds, of any clock; nil: no deadline
 ---@return khp.opening.Server
 function server.new(settings, now)
   return setmetatable({
@@ -193,7 +195,7 @@ local function take_parser(self)
   return parser
 end
 
---- Takes bytes from the peer, as many as there are.
+--- Takes bytes from the client.
 ---@param bytes string
 function methods:feed(bytes)
   local state = self.state
@@ -217,7 +219,7 @@ function methods:feed(bytes)
   end -- else the answer was final: what still comes is nobody's
 end
 
---- The peer ended its stream.
+--- Call this when the client has ended its stream.
 function methods:finish()
   local state = self.state
   if state == "head" or state == "body" or state == "deciding" and self.request.upgrade then
@@ -228,16 +230,25 @@ function methods:finish()
   end
 end
 
+--- Takes the next event; nil: there is none. Poll until nil after each call that may cause events:
+---
+---     "request", request               answer with accept() or reject(), now or later
+---     "send", bytes                    send these bytes
+---     "open", { request, protocol, extensions, accept, rest }  the handshake is complete; rest: bytes after it
+---     "body", body                     send this khp.Body, close it, then end the stream
+---     "failed", message, code, detail  the request was invalid, late or cut off; for the log
+---     "close"                          end the stream when all is sent
+---@type fun(self: khp.opening.Server): event: string?, any, any, any
 methods.poll = common.poll
 
---- When tick() has something to do, or nil.
----@return number?
+--- When tick() has to be called; nil: never.
+---@return number? time
 function methods:deadline()
   local state = self.state
   return (state == "head" or state == "body" or state == "deciding") and self.due or nil
 end
 
---- Tells the time, on the clock of `now`.
+--- Tells the present time, of the same clock as the `now` of new().
 ---@param now number seconds
 function methods:tick(now)
   local due = self:deadline()
@@ -313,12 +324,13 @@ local function check_fields(answer, fields)
   end
 end
 
---- Answers 101. Puts out "send" and "open"; the machine is done then.
---- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful: a protocol or an extension
---- that was not offered, a header that is the handshake's own or cannot be written, an ordinary request.
---- Returns nil, message, code where the opening failed meanwhile.
+--- Completes the handshake with 101. Causes the events "send" and "open". Fails with EPOLICY, and leaves the request
+--- undecided, if the answer is invalid: a protocol or extension that was not offered, a header that belongs to the
+--- handshake or cannot be written, or an ordinary request. Fails with another code if the opening has failed meanwhile.
 ---@param answer { protocol: string?, extensions: string[]?, headers: table?, reason: string? }?
----@return true?, string?, string?
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:accept(answer)
   if not is_due(self) then
     return nil, "the opening is over", self.code
@@ -370,18 +382,20 @@ function methods:accept(answer)
   return true
 end
 
----@class khp.Body  a body that is not in memory
+--- A body that is read in pieces.
+---@class khp.Body
 ---@field length integer bytes
----@field read fun(body: khp.Body, n: integer): string?, string? the next bytes, at most n; or nil, message
+---@field read fun(body: khp.Body, n: integer): string?, string? the next bytes, at most n; nil and a message on failure
 ---@field close fun(body: khp.Body)
 
---- Answers with a final status and ends the stream: puts out "send" and "close"; or, for a body that is to be read in
---- pieces, "send" and "body", and the driver, which owns the body then, ends the stream when it has sent it.
---- Returns nil, message, "EPOLICY" and stays undecided where the answer is not lawful.
---- Returns nil, message, code where the opening failed meanwhile.
+--- Answers with a final status. Causes the events "send" and "close"; or, for a khp.Body, "send" and "body": the driver
+--- then owns the body, and ends the stream after sending it. Fails with EPOLICY, and leaves the request undecided, if
+--- the answer is invalid. Fails with another code if the opening has failed meanwhile.
 ---@param status integer 200 to 599
 ---@param answer { reason: string?, headers: table?, body: string|khp.Body|nil }?
----@return true?, string?, string?
+---@return true? ok
+---@return string? message
+---@return string? code
 function methods:reject(status, answer)
   if not is_due(self) then
     return nil, "the opening is over", self.code

@@ -16,19 +16,20 @@ local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type
 local NONE = {}
 local show = common.show
 
+--- A copy of the request: changing it has no effect.
 ---@class khp.PolicyRequest
----@field method string "GET" of every opening that becomes a WebSocket
----@field target string path and query, as they are on the wire
+---@field method string "GET" for every WebSocket opening
+---@field target string path and query, as sent
 ---@field path string without the query
----@field query string? behind the "?"; nil where there is none
+---@field query string? after the "?"; nil if there is none
 ---@field version string "1.1"
----@field headers khp.http.headers found under their names in any spelling
----@field body string? of an ordinary or an extended request; at most limits.body bytes
----@field protocols string[] in the client's order of preference
----@field extensions khp.http.extension[] likewise
----@field upgrade boolean? opening only: whether a WebSocket is asked for
----@field host string? opening only
----@field origin string? likewise
+---@field headers khp.http.Headers found by name, ignoring case
+---@field body string? of an ordinary or extended request; at most limits.body bytes
+---@field protocols string[] subprotocols, in the client's order of preference
+---@field extensions khp.http.Extension[] in the client's order of preference
+---@field upgrade boolean? opening only: whether it asks for a WebSocket
+---@field host string? opening only: value of the Host header
+---@field origin string? opening only: value of the Origin header
 
 --- The request as a policy sees it.
 ---@param request table

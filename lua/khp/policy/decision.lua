@@ -1,16 +1,19 @@
--- What a server's policy may answer: accept, challenge, redirect, reject. Each call makes a table that says what was
--- decided, and nothing is sent or checked: what the table has is looked at when a policy returns it
--- (khp.policy.contract), for a policy that ends with `return accept { … }` has no line of its own any more. This file
--- must not know who asked.
+-- What a server's policy answers with: accept, challenge, redirect, reject. Each call returns a table that describes
+-- the decision; khp checks and sends it when the policy returns it. Policy files have these functions as globals; a
+-- policy given as a table needs the module. This file must not know who asked.
+--
+-- The check is khp.policy.contract's, since a policy that ends with `return accept { … }` has no line of its own to
+-- blame any more.
 
 local decision = {}
 
 local mt = { __name = "khp.decision" }
 
----@class khp.Decision  what accept(), challenge(), redirect() and reject() make; may be given again and again
----@field action "accept"|"challenge"|"redirect"|"reject" which of them made it
+--- What accept(), challenge(), redirect() and reject() return. It may be reused.
+---@class khp.Decision
+---@field action "accept"|"challenge"|"redirect"|"reject" the function that made it
 ---@field subject any the challenge, the location or the status
----@field answer table what the machine's method takes besides
+---@field answer table the other arguments
 
 --- Makes one of its parts.
 ---@package
@@ -60,20 +63,20 @@ function decision.returned(f)
 end
 
 ---@class khp.Accept
----@field protocol string? one of those the client asked for
----@field extensions string[]? of those the client asked for: "name; parameter=value"
----@field headers table? further fields, name → value
+---@field protocol string? one of the subprotocols that the client offers
+---@field extensions string[]? from those that the client offers: "name; parameter=value"
+---@field headers table? further header fields, from name to value
 ---@field reason string? reason phrase
----@field khp boolean? opening only: false answers without the extended handshake
+---@field khp boolean? opening only: false accepts without the extended handshake
 
---- Goes on: the 101.
+--- Accepts the request: completes the handshake with 101.
 ---@param given khp.Accept?
 ---@return khp.Decision
 function decision.accept(given)
   return make("accept", nil, given or {})
 end
 
---- Asks for credentials: a 401 with this challenge ('Basic realm="members"'), or several.
+--- Asks for credentials with 401 and one or more challenges, such as 'Basic realm="members"'.
 ---@param challenge string|string[]
 ---@param given { headers: table?, body: string? }?
 ---@return khp.Decision
@@ -81,17 +84,17 @@ function decision.challenge(challenge, given)
   return make("challenge", challenge, given or {})
 end
 
---- Sends the client elsewhere.
----@param location string
+--- Redirects the client.
+---@param location string a URL
 ---@param given { status: integer?, headers: table?, body: string? }? status: 302 (default), 300, 301, 303 or 307
 ---@return khp.Decision
 function decision.redirect(location, given)
   return make("redirect", location, given or {})
 end
 
---- Refuses; also what answers an ordinary HTTP request, perhaps with 200.
----@param status integer 200 to 599; none that completes an extended handshake
----@param given { reason: string?, headers: table?, body: string? }|string? or the body alone
+--- Refuses the request. Also answers an ordinary HTTP request, with any status.
+---@param status integer 200 to 599; in the extended handshake not one that completes it
+---@param given { reason: string?, headers: table?, body: string? }|string? a string is the body
 ---@return khp.Decision
 function decision.reject(status, given)
   return make("reject", status, type(given) == "string" and { body = given } or given or {})

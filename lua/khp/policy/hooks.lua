@@ -9,15 +9,17 @@ local task = require "khp.task"
 
 local hooks = {}
 
----@class khp.Credentials what a function may give for a challenge
----@field username string? for Basic and Digest, with the password
----@field password string? likewise
+--- Credentials for a challenge: user and password, or a token.
+---@class khp.Credentials
+---@field username string? for Basic and Digest
+---@field password string? for Basic and Digest
 ---@field token string? for Bearer and Token
 
----@class khp.RequestAdditions what a policy adds to an extended request
----@field headers table? further fields, name → value or array of values
----@field body string? of the request
----@field expect boolean? the body waits until the server wants it: Expect: 100-continue
+--- What a policy adds to an extended request.
+---@class khp.RequestAdditions
+---@field headers table? further header fields: a table from name to value or array of values
+---@field body string? body of the request
+---@field expect boolean? sends the body only when the server asks for it: Expect: 100-continue
 
 hooks.credentials = options.declare("khp.connect: credentials", {
   username = { type = "string" },

@@ -11,20 +11,25 @@ local task = require "khp.task"
 
 local policy = {}
 
----@class khp.ServerPolicy  what a policy file of a server returns; every function may wait
----@field opening (fun(request: khp.PolicyRequest, session: khp.Session): khp.Decision?)? is asked about each HTTP
----  request, before it becomes a WebSocket or not; nil: what khp does without a policy
----@field extended (fun(request: khp.PolicyRequest, session: khp.Session): khp.Decision?)? is asked about each extended
----  request, the first and the replayed ones; nil: accepts
----@field tests string|table<string, string>|nil transcripts that must hold before the policy is taken
+--- What a server's policy file returns. All functions may wait.
+---@class khp.ServerPolicy
+---@field opening (fun(request: khp.PolicyRequest, session: khp.Session): khp.Decision?)? decides every HTTP request,
+---  both opening handshakes and ordinary requests; nil: as khp does without a policy
+---@field extended (fun(request: khp.PolicyRequest, session: khp.Session): khp.Decision?)? decides every extended
+---  request, including replays; nil: accepts
+---@field tests string|table<string, string>|nil transcripts that must pass before the policy is used
 
----@class khp.ClientPolicy  what a policy file of a client returns; every function may wait, and is given the
----  khp.Session as one more argument
----@field request (fun(request: khp.PolicyRequest, attempt: integer): khp.RequestAdditions?)? what is added to it
----@field challenge (fun(challenge: table, attempt: integer): khp.Credentials?)? nil gives up; challenge.location asks
----@field redirect (fun(location: string, from: string, count: integer): boolean|string)? yes, no, or another URL
----@field response (fun(response: table, action: khp.Action): khp.Action?)? the last word on what to do; nil: as it is
----@field tests string|table<string, string>|nil transcripts that must hold
+--- What a client's policy file returns. All functions may wait, and get the khp.Session as a last argument.
+---@class khp.ClientPolicy
+---@field request (fun(request: khp.PolicyRequest, attempt: integer): khp.RequestAdditions?)? what to add to an extended
+---  request
+---@field challenge (fun(challenge: table, attempt: integer): khp.Credentials?)? credentials for a challenge; nil gives
+---  up. challenge.location is the URL that asks
+---@field redirect (fun(location: string, from: string, count: integer): boolean|string)? whether to follow a redirect:
+---  true, false, or another URL
+---@field response (fun(response: table, action: khp.Action): khp.Action?)? what to do on a response, instead of
+---  `action`; nil: `action`
+---@field tests string|table<string, string>|nil transcripts that must pass before the policy is used
 
 local contracts = {
   server = { opening = true, extended = true },

@@ -11,15 +11,16 @@ local charge = require("khp.core").budget.charge
 
 local session = {}
 
+--- What a policy knows of its connection, and its source of time and random bytes.
 ---@class khp.Session
----@field path string? server: the opening request's path
----@field peer table? { host =, port = } or { path = }
----@field attempt integer? extended: the number of this request, from 1
+---@field path string? server: path of the opening request
+---@field peer table? the peer's address: { host =, port = } or { path = }
+---@field attempt integer? extended handshake: number of this request, from 1
 ---@field opening khp.PolicyRequest? server: the opening request
----@field data table the policy's and the application's own, as long as the connection lives (conn.data)
+---@field data table free for use by the policy and the application, while the connection exists (conn.data)
 ---@field now number seconds since 1970
----@field sequence integer the number of this connection at its server, from 1
----@field env table<string, string> the environment's variables, by name
+---@field sequence integer number of this connection at its server, from 1
+---@field env table<string, string> environment variables by name, read-only
 ---@field captures string[]? server: what the route's pattern captured
 local methods = {}
 
@@ -79,9 +80,9 @@ function session.new(connection, world, request)
     { __name = "khp.session", __index = index, connection = connection, world = world, request = request })
 end
 
---- Random bytes, fit for secrets.
+--- Random bytes, suitable for secrets.
 ---@param n integer how many
----@return string
+---@return string bytes
 function methods:random(n)
   return getmetatable(self).world.random(n)
 end
@@ -89,37 +90,40 @@ end
 -- In instructions, so that a decision asks only so many others.
 local QUESTION_COSTS = 100000
 
---- Asks another server by HTTP, and waits for its answer; a redirect is an answer, too.
----@param url string http:// or https://; the server's certificate must be one that the system trusts
----@param given khp.FetchOptions? method, headers, body, timeout in seconds (5)
----@return { status: integer, reason: string, headers: table, body: string }? response nil: there is none
----@return string? message, string? code, table? detail
+--- Sends an HTTP request to another server and waits for the response. Redirects are not followed but returned.
+---@param url string http:// or https://; the server's certificate is verified against the system's authorities
+---@param given khp.FetchOptions?
+---@return { status: integer, reason: string, headers: table, body: string }? response
+---@return string? message
+---@return string? code
+---@return table? detail
 function methods:fetch(url, given)
   charge(QUESTION_COSTS)
   local response, message, code, detail = getmetatable(self).world.fetch(url, given, 3)
   return response, message, code, detail
 end
 
---- Checks the request's Basic credentials.
+--- Checks the Basic credentials of a request.
 ---@param request table
----@param users khp.auth.Users user → password, or function(user, password) → boolean, or a password file
----@return string? user who it is; nil: no credentials, or wrong ones
+---@param users khp.auth.Users a table from user to password, function(user, password) → boolean, or a password file
+---@return string? user nil: no credentials, or wrong ones
 ---@return string? message
 function methods:basic(request, users) -- luacheck: no self
   return basic.check(request.headers.authorization, users)
 end
 
---- Checks the request's Digest credentials. The nonces are the server's: an answer counts once, on whatever connection
---- it comes, and one whose nonce is too old gets a challenge that says no more than that (stale).
+--- Checks the Digest credentials of a request. Nonces belong to the server: a response is valid once, on any
+--- connection. If only its nonce was too old, the new challenge says so (stale), and the client need not ask its user
+--- again.
 ---
----     local user, asked = session:digest(request, members, { realm = "members" })
----     if not user then return challenge(asked) end
+---     local user, challenges = session:digest(request, members, { realm = "members" })
+---     if not user then return challenge(challenges) end
 ---@param request table
----@param users khp.auth.Users user → password, function(user, nil, realm) → password, or a file of htdigest
+---@param users khp.auth.Users a table from user to password, function(user, nil, realm) → password, or an htdigest file
 ---@param options { realm: string, algorithms: string[]?, lifetime: number?, prefix: string? } algorithms in order of
----  preference, default SHA-256, MD5; lifetime of a nonce in seconds, default 300; prefix "Application"
----@return string? user who it is; nil: no credentials, or wrong ones
----@return string[]? challenges for challenge(…): one for each algorithm
+---  preference, default SHA-256, MD5; lifetime of a nonce in seconds, default 300; prefix: "Application" or none
+---@return string? user nil: no credentials, or wrong ones
+---@return string[]? challenges for challenge(…): one per algorithm
 ---@return string? message
 function methods:digest(request, users, options)
   local world = getmetatable(self).world
@@ -136,11 +140,10 @@ function methods:digest(request, users, options)
   return nil, checker:challenge(stale), message
 end
 
---- What a function says of the request's token: of Bearer, or of Token, as Kaazing's clients send it. Whatever it
---- returns is returned, so that it may tell more than yes or no.
+--- Checks the token of a request, of the scheme Bearer or of Kaazing's Token, with a function.
 ---@param request table
 ---@param check fun(token: string): ...
----@return any ... nil and a message where there is no token
+---@return any ... what the function returns; nil and a message if there is no token
 function methods:bearer(request, check) -- luacheck: no self
   local authorization = request.headers.authorization
   local token, message = bearer.parse(authorization)
