@@ -1,5 +1,5 @@
 -- An echo server with a policy: lua5.4 examples/server.lua [POLICY [PORT]]
--- It prints where it listens. "x-echo-pace" is an extension of its own: what it means is done here.
+-- It prints its URL. "x-echo-pace" is a custom extension that only delays the echo: on_open does that.
 
 local khp = require "khp"
 

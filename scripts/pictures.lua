@@ -2,9 +2,10 @@
 --
 --   lua5.4 scripts/pictures.lua [--check]
 --
--- A picture is an exchange of spec/conformance, found by its heading, or steps that stand here. Of a message it shows
--- the first line and the headers that matter. With --check nothing is written; the status is 1 when a picture would be
--- another one. Colours are such as can be read on white and on black. It knows nothing of WebSockets but words.
+-- A picture is an exchange of spec/conformance, found by its heading, or the steps in this file; extended_only leaves
+-- out the opening. Of a message it shows the first line and the headers that matter. With --check nothing is written;
+-- the status is 1 if a picture is out of date. The colours are readable on white and on black. It knows nothing about
+-- WebSockets but words.
 
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 local reader = require "khp.transcript.reader"
@@ -39,6 +40,8 @@ local PICTURES = {
     file = "negotiation", heading = "What is left to ask for is asked for in the extended request" },
   { name = "challenge", title = "A challenge inside the WebSocket",
     file = "credentials", heading = "One challenge, one replay" },
+  { name = "login", title = "A login inside an open WebSocket",
+    file = "credentials", heading = "One challenge, one replay", extended_only = true },
   { name = "redirect", title = "A redirect inside the WebSocket", file = "refusals", heading = "A redirect" },
   { name = "kaazing", title = "The dialect of Kaazing's clients",
     file = "kaazing_javascript", heading = "It connects" },
@@ -49,7 +52,7 @@ local HTTP = "upgrade sec-websocket-protocol sec-websocket-extensions location w
 local EXTENDED = "sec-websocket-protocol sec-websocket-extensions location www-authenticate authorization"
 
 -- Measures, in pixels.
-local WIDTH, LEFT, RIGHT = 860, 130, 700
+local WIDTH, LEFT, RIGHT, EDGE = 800, 140, 710, 12
 local LINE, CHARACTER, MARGIN = 17, 7.25, 14
 local MOST = 72 -- characters between the two sides
 
@@ -101,8 +104,17 @@ local function lines_of(step)
   return lines
 end
 
+-- Where a redirect leads: another connection, of which the beginning is shown.
+local function lead_to(list, url)
+  local host, path = url:match "^%w+://([^/]+)(.*)$"
+  local lines = { "GET " .. path .. " HTTP/1.1", "Host: " .. host, "Upgrade: websocket", "…" }
+  list[#list + 1] = { kind = "server", name = host }
+  list[#list + 1] = { kind = "phase", name = "new connection" }
+  list[#list + 1] = { kind = "message", who = "C", lines = lines, http = true }
+end
+
 -- What happens, in order: { kind =, who =, … }.
-local function events_of(steps)
+local function events_of(steps, extended_only)
   local list, phase = {}, nil
   local function enter(name)
     if phase ~= name then
@@ -110,7 +122,7 @@ local function events_of(steps)
       list[#list + 1] = { kind = "phase", name = name }
     end
   end
-  local opened = false
+  local opened, elsewhere = false, nil
   for _, step in ipairs(steps) do
     local is_message = step.parts or step.kind
     if step.verb == "http" then
@@ -125,13 +137,16 @@ local function events_of(steps)
     elseif step.verb == "decides" then
       list[#list + 1] = { kind = "note", who = step.who, text = step.source:match "^%s*(%a+)" }
     elseif step.verb == "redirects" then
-      list[#list + 1] = { kind = "note", who = step.who, text = "opens anew there" }
+      elsewhere = step.location
     elseif step.verb == "opens" then
       opened = true
     end
   end
-  if opened then
+  if opened and not extended_only then
     enter "open"
+  end
+  if elsewhere then
+    lead_to(list, elsewhere)
   end
   return list
 end
@@ -194,32 +209,46 @@ end
 local function draw_phase(out, event, y)
   local at = y + 12
   for word in event.name:gmatch "%S+" do
-    out[#out + 1] = ('  <text class="phase" x="0" y="%d">%s</text>'):format(at, word)
+    out[#out + 1] = ('  <text class="phase" x="%d" y="%d">%s</text>'):format(EDGE, at, word)
     at = at + 15
   end
   return y
 end
 
+-- A line that hangs from a name: one side, as long as it takes part.
+local function draw_life(out, x, name, top, bottom)
+  out[#out + 1] = ('  <text class="name" x="%d" y="%d" text-anchor="middle">%s</text>'):format(
+    x, top + 20, escape(name))
+  out[#out + 1] = ('  <line class="life" x1="%d" y1="%d" x2="%d" y2="%d"/>'):format(x, top + 30, x, bottom)
+end
+
 local draw = { message = draw_message, note = draw_note, phase = draw_phase }
 
 local function svg(picture, steps)
-  local body, y = {}, 50
-  for _, event in ipairs(events_of(steps)) do
-    if event.kind == "phase" and #body > 0 then
-      y = y + 12
+  local body, servers, y = {}, { { name = "server", top = 0 } }, 50
+  for _, event in ipairs(events_of(steps, picture.extended_only)) do
+    if event.kind == "server" then -- another one takes the place of the last
+      servers[#servers].bottom = y - 8
+      servers[#servers + 1] = { name = event.name, top = y }
+      y = y + 34
+    else
+      if event.kind == "phase" and #body > 0 then
+        y = y + 12
+      end
+      y = draw[event.kind](body, event, y)
     end
-    y = draw[event.kind](body, event, y)
   end
   local height = y + 20
+  servers[#servers].bottom = height
   local out = {
     ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img">'):format(
       WIDTH, height, WIDTH, height),
     "  <title>" .. escape(picture.title) .. "</title>",
     "  <style>\n" .. STYLE .. "\n  </style>",
   }
-  for _, side in ipairs { { LEFT, "client" }, { RIGHT, "server" } } do
-    out[#out + 1] = ('  <text class="name" x="%d" y="20" text-anchor="middle">%s</text>'):format(side[1], side[2])
-    out[#out + 1] = ('  <line class="life" x1="%d" y1="30" x2="%d" y2="%d"/>'):format(side[1], side[1], height)
+  draw_life(out, LEFT, "client", 0, height)
+  for _, server in ipairs(servers) do
+    draw_life(out, RIGHT, server.name, server.top, server.bottom)
   end
   return table.concat(out, "\n") .. "\n" .. table.concat(body, "\n") .. "\n</svg>\n"
 end
@@ -243,7 +272,7 @@ local function steps_of(picture)
   for _, exchange in ipairs(assert(reader.read(assert(read_file(path)), path))) do
     if exchange.title:sub(1, #picture.heading + 2) == picture.heading .. " [" then
       local steps = {}
-      for _, list in ipairs { exchange.prelude, exchange.steps } do
+      for _, list in ipairs { picture.extended_only and {} or exchange.prelude, exchange.steps } do
         for _, step in ipairs(list) do
           steps[#steps + 1] = step
         end

@@ -1,10 +1,10 @@
-// KHP's extended handshake on a browser's own WebSocket. A browser hides a refused WebSocket from the page: no status, no
-// challenge, no redirect. Here they come as messages inside an open one, and the page may answer them.
+// KHP's extended handshake on a browser's own WebSocket. A browser hides from the page why a WebSocket was refused: no
+// status, no challenge, no redirect. Here they are messages inside an open WebSocket, and the page can answer them.
 //
 //   const { socket, protocol } = await connect("ws://127.0.0.1:8000/", { protocols: ["echo"], credentials });
 //
-// credentials({ challenge, url, attempt }) gives the Authorization for a server's challenge, or nothing to give up; it may
-// be async. Who is not let in gets an Error with the response { status, reason, headers, body } that decided it.
+// credentials({ challenge, url, attempt }) returns the Authorization header for a server's challenge, or nothing to give
+// up; it may be async. A refusal is an Error with the response { status, reason, headers, body } that decided it.
 
 const KHP = "x-kaazing-handshake";
 const COMPLETED = [101, 201, 204, 205];
@@ -29,7 +29,7 @@ function parseResponse(data) {
   const end = text.indexOf("\r\n\r\n");
   const [first, ...fields] = text.slice(0, end).split("\r\n");
   const status = /^HTTP\/1\.[01] ([1-5]\d\d)(?: (.*))?$/.exec(first);
-  if (end < 0 || !status) throw new Error("the server's answer is no HTTP response");
+  if (end < 0 || !status) throw new Error("the server's answer is not an HTTP response");
   const headers = {};
   for (const field of fields) {
     const colon = field.indexOf(":");
@@ -38,7 +38,7 @@ function parseResponse(data) {
   return { status: Number(status[1]), reason: status[2] ?? "", headers, body: text.slice(end + 4) };
 }
 
-// Where a redirect leads: http means ws, and what was encrypted stays so.
+// The URL of a redirect: http means ws, and no redirect leads from TLS to plaintext.
 function target(location, from) {
   const url = new URL(location, from);
   url.protocol = url.protocol.replace(/^http/, "ws");
@@ -46,7 +46,7 @@ function target(location, from) {
   return url.href;
 }
 
-/** An open WebSocket and the subprotocol that was agreed on, with a server that speaks KHP or does not. */
+/** Resolves to an open WebSocket and the agreed subprotocol, whether the server speaks KHP or not. */
 export function connect(url, { protocols = [], credentials, redirects = 5 } = {}) {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(url, [KHP, ...protocols]);
@@ -94,7 +94,7 @@ export function connect(url, { protocols = [], credentials, redirects = 5 } = {}
         fail(error.message);
       }
     };
-    socket.onerror = () => reject(new Error("no connection")); // all that a page is told of a refused opening
+    socket.onerror = () => reject(new Error("no connection")); // all that a browser says about a refused opening
     socket.onclose = ({ code, reason }) => reject(new Error(`closed with ${code} ${reason}`.trim()));
   });
 }

@@ -1,5 +1,5 @@
 -- A page that makes the extended handshake on the browser's own WebSocket: lua5.4 examples/browser/server.lua [PORT]
--- One port serves both the page and its WebSocket, which is an echo for those who know the password.
+-- One port serves both the page and its WebSocket, an echo for clients that know the password.
 
 local decision = require "khp.policy.decision"
 local khp = require "khp"
@@ -14,7 +14,7 @@ local pages = {
 
 local policy = {}
 
--- Hears of every HTTP request; those that ask for a WebSocket are left to khp.
+-- Called for every HTTP request; khp decides about those that ask for a WebSocket.
 function policy.opening(request)
   local page = pages[request.path]
   if request.upgrade then

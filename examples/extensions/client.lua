@@ -1,7 +1,8 @@
--- Talks to server.lua over an extension of its own: lua5.4 examples/extensions/client.lua [URL]
+-- Talks to server.lua with a custom extension: lua5.4 examples/extensions/client.lua [URL]
 
 local khp = require "khp"
-local run_length = dofile "examples/extensions/run_length.lua"
+local folder = arg[0]:match "^(.*/)" or ""
+local run_length = dofile(folder .. "run_length.lua")
 
 local conn, message = khp.connect(arg[1] or "ws://127.0.0.1:8000/", { extensions = { run_length } })
 if not conn then

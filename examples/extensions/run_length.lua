@@ -1,5 +1,5 @@
--- x-run-length: an extension that compresses. A run of equal bytes becomes its length and the byte; a message that is
--- sent so has the second reserved bit set. Server and client require this same file: see server.lua and client.lua.
+-- x-run-length: an extension that compresses. A run of equal bytes becomes its length and the byte; such a message has
+-- the second reserved bit set. Server and client use this same file: see server.lua and client.lua.
 
 local function pack(message)
   local out, i = {}, 1
@@ -14,7 +14,7 @@ local function pack(message)
   return table.concat(out)
 end
 
--- The limit is looked at before the memory is taken: a peer may say that it sends a run of anything.
+-- The limit is checked before memory is allocated: a peer may claim any length.
 local function unpack(packed, most)
   local out, size = {}, 0
   for i = 1, #packed - 1, 2 do
@@ -33,7 +33,7 @@ end
 return {
   name = "x-run-length",
   rsv = 2,
-  offer = "x-run-length; least=16", -- bytes from which on it is worth the trouble
+  offer = "x-run-length; least=16", -- shorter messages are not compressed
   answer = function(parameters)
     return { least = tonumber(parameters.least) or 64 }
   end,

@@ -1,7 +1,8 @@
--- An echo server that agrees to an extension of its own: lua5.4 examples/extensions/server.lua [PORT]
+-- An echo server with a custom extension: lua5.4 examples/extensions/server.lua [PORT]
 
 local khp = require "khp"
-local run_length = dofile "examples/extensions/run_length.lua"
+local folder = arg[0]:match "^(.*/)" or ""
+local run_length = dofile(folder .. "run_length.lua")
 
 local server = assert(khp.listen {
   host = "127.0.0.1",

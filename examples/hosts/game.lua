@@ -1,5 +1,5 @@
--- A host with a loop of its own, as a game has one: a frame every 16 ms, and khp does what is ready in between. It
--- never waits inside khp.step(0). Here the player's position goes to whoever is connected, ten times a second.
+-- A program with its own loop, like a game: a frame every 16 ms, and khp.step(0), which never blocks, in each of them.
+-- The player's position is sent to all connected clients, ten times a second.
 --
 --   lua5.4 examples/hosts/game.lua [PORT [FRAMES]]
 
@@ -31,7 +31,7 @@ while frame < frames do
       conn:send(("x=%d"):format(x))
     end
   end
-  -- Stands for the display, which makes a game wait for its next frame: until then there is time for what comes in.
+  -- Instead of the display, which makes a game wait for its next frame. Meanwhile there is time for network events.
   local next_frame = khp.now() + 0.016
   repeat
     khp.step(math.max(next_frame - khp.now(), 0))

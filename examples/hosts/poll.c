@@ -1,6 +1,6 @@
 /*
- * A C program that hosts Lua and polls its own descriptors: khp is one more of them. It turns khp's
- * loop when khp.fd() is readable or khp.timeout() is over, and never waits inside Lua.
+ * A C program that hosts Lua and polls its own descriptors; khp is one of them. It runs khp's loop
+ * when khp.fd() is readable or after khp.timeout() seconds, and never blocks inside Lua.
  *
  *   cc -o host examples/hosts/poll.c $(pkg-config --cflags --libs lua5.4) && ./host script.lua
  *
@@ -27,7 +27,7 @@ static bool call(lua_State *L, const char *name, lua_Number argument) {
     return lua_pcall(L, argument >= 0, 1, 0) == LUA_OK;
 }
 
-/* What poll(2) takes for khp.timeout(): milliseconds, -1 for as long as it takes. */
+/* What poll(2) takes for khp.timeout(): milliseconds, -1 without a limit. */
 static bool timeout_of(lua_State *L, int *ms) {
     if (!call(L, "timeout", -1))
         return false;
@@ -51,7 +51,7 @@ static bool turn(lua_State *L) {
     lua_pop(L, 1);
     if (!timeout_of(L, &ms))
         return false;
-    poll(own, 1, ms); /* the host's other descriptors stand beside it */
+    poll(own, 1, ms); /* add the host's other descriptors here */
     if (!call(L, "step", 0))
         return false;
     lua_pop(L, 1);

@@ -1,5 +1,5 @@
--- A server's policy: another server decides, by HTTP. It is given the client's token, and answers 200 with the name of
--- the user, or something else. While it thinks, everything else goes on; without an answer nobody comes in.
+-- A server's policy: another server decides, over HTTP. It gets the client's token, and answers 200 with the user's
+-- name, or something else. Other connections go on meanwhile; without an answer nobody gets in.
 
 local SERVICE = "https://accounts.example.com/check"
 
@@ -49,7 +49,7 @@ S binary
 S opens
 ```
 
-# It does not know it
+# The service does not know the token
 
 ```khp
 C binary
@@ -65,7 +65,7 @@ S binary
 * Server, Date and so on
 ```
 
-# It cannot be reached
+# The service cannot be reached
 
 ```khp
 C binary
@@ -80,7 +80,7 @@ S binary
 S close 1000
 ```
 
-# It takes too long
+# The service takes too long
 
 ```khp
 C binary

@@ -1,5 +1,5 @@
--- A server's policy: whoever has the cookie "canary=yes" is sent to the server that tries the next version; everybody
--- else stays here.
+-- A server's policy: clients with the cookie "canary=yes" are sent to the server that runs the next version; all others
+-- stay here.
 
 local CANARY = "wss://canary.example.com"
 
@@ -44,7 +44,7 @@ S binary
 S close 1000
 ```
 
-# Without it
+# Without the cookie
 
 ```khp
 C binary

@@ -1,5 +1,5 @@
--- A server's policy: members only, and no password is ever sent. Digest shows that a client knows the password; each
--- answer counts once.
+-- A server's policy: members only, and no password is ever sent. Digest proves that the client knows the password; each
+-- answer is valid once.
 
 local members = { joe = "open sesame", ann = "swordfish" }
 
@@ -14,7 +14,7 @@ return {
   end,
 
   tests = [[
-# Right once, and not again
+# An answer is valid once
 
 The random bytes of a test count from 00 on, so that its nonces are always the same.
 

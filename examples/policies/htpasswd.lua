@@ -1,5 +1,5 @@
--- A server's policy: members only, whose names and passwords stand in a file that Apache's htpasswd writes. It is read
--- when the policy is loaded: after a change, reload.
+-- A server's policy: members only, with names and passwords in a file that Apache's htpasswd writes. The file is read
+-- when the policy is loaded: reload after a change.
 
 local members = assert(require("khp.auth.htpasswd").load "members.htpasswd")
 

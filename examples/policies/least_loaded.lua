@@ -1,5 +1,5 @@
 -- A server's policy: sends each client to the one of several servers that has the fewest connections. Each of them
--- tells its number at /load. What it said is good for five seconds; who was sent there meanwhile is counted here.
+-- returns its number at /load. A number is used for five seconds; clients sent there meanwhile are counted here.
 
 local servers = { "east.example.com", "west.example.com" }
 local GOOD_FOR = 5

@@ -1,5 +1,5 @@
--- A server's policy for the time of maintenance: whoever is connected stays; nobody else comes in but from this
--- machine, as ever. Put it where the server's policy is, and reload; put the other one back, and reload.
+-- A server's policy for maintenance: connected clients stay; new ones get in from this machine only. Put it in the
+-- place of the server's policy, and reload; put the other one back, and reload.
 
 local ordinary = require "members"
 
@@ -37,7 +37,7 @@ S http
 + Back in ten minutes.\n
 ```
 
-# From this machine it is as ever
+# From this machine
 
 ```khp
 given peer=127.0.0.1

@@ -1,8 +1,8 @@
--- A server's policy: members only. The socket opens for everybody; the extended handshake asks who it is.
+-- A server's policy: members only. The WebSocket opens for everybody; the extended handshake asks for credentials.
 
 local members = { joe = "open sesame", ann = "swordfish" }
 
--- Of what the client asked for, this server has one subprotocol and one extension.
+-- Of what the client asks for, this server has one subprotocol and one extension.
 local function wants(list, name)
   for _, entry in ipairs(list) do
     if entry == name or entry.name == name then
@@ -26,7 +26,7 @@ return {
   end,
 
   tests = [[
-# A member, who asks for all that there is
+# A member who asks for everything
 
 ```khp
 C binary

@@ -1,6 +1,6 @@
--- A server's policy: open from Monday to Friday, 9 to 17 o'clock. The time is the session's, so that tests can set it.
+-- A server's policy: open from Monday to Friday, 9:00 to 17:00. The time is the session's, so that tests can set it.
 
-local OFFSET = 1 * 3600 -- of the clock on the wall here, from UTC
+local OFFSET = 1 * 3600 -- of local time from UTC
 local FIRST, LAST = 9, 17
 
 local function is_open(now)

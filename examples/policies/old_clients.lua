@@ -1,5 +1,5 @@
--- A server's policy: clients that speak only the first version of the subprotocol are told to come back with a newer
--- one. RFC 7231 6.5.15: a 426 names what is needed in its Upgrade header.
+-- A server's policy: clients that speak only the first version of the subprotocol are asked to upgrade. RFC 7231
+-- 6.5.15: a 426 names what is needed in its Upgrade header.
 
 local function offers(request, name)
   for _, offered in ipairs(request.protocols) do
@@ -38,7 +38,7 @@ S binary
 S close 1000
 ```
 
-# One that can do both
+# A client that speaks both
 
 ```khp
 C binary

@@ -25,7 +25,7 @@ C redirects wss://node1.example.com/feed
 C close 1000
 ```
 
-# A name that only looks like ours
+# A name that just ends like ours
 
 ```khp
 given url=wss://www.example.com/feed

@@ -1,4 +1,4 @@
--- A client's policy: user and password stand in the environment, not in a file. A second 401 means that they are wrong.
+-- A client's policy: user and password are in the environment, not in a file. A second 401 means that they are wrong.
 
 return {
   challenge = function(_, attempt, session)
@@ -8,7 +8,7 @@ return {
   end,
 
   tests = [[
-# As the environment says
+# With a password in the environment
 
 ```khp
 given env.KHP_USER=ann, env.KHP_PASSWORD=swordfish
@@ -32,7 +32,7 @@ S binary
 C opens
 ```
 
-# Without a password
+# Without one
 
 ```khp
 C binary

@@ -1,6 +1,6 @@
 -- A server's policy: three connections at once from one address, and one more every ten seconds. Each address has a
--- bucket of tokens that fills up with time; a connection takes one out. The buckets are this policy's: a reload begins
--- with new ones.
+-- token bucket that fills up with time; a connection takes one token. The buckets belong to this policy: after a reload
+-- they are full.
 
 local CAPACITY, PER_SECOND = 3, 0.1
 local MOST = 10000 -- addresses
@@ -11,7 +11,7 @@ local function level(bucket, now)
   return math.min(CAPACITY, bucket.tokens + (now - bucket.at) * PER_SECOND)
 end
 
--- A bucket that is full again is as good as none.
+-- A bucket that is full again is not needed.
 local function forget(now)
   for address, bucket in pairs(buckets) do
     if level(bucket, now) >= CAPACITY then
@@ -57,7 +57,7 @@ C http
 |
 ```
 
-# Three at once, not four, and another address has a bucket of its own
+# Three at once, not four; another address has its own bucket
 
 ```khp
 given peer=10.0.0.1

@@ -1,5 +1,5 @@
--- A server's policy: a client asks for a role with an extension, "x-role; name=editor". It gets the highest one that
--- its user has, up to what it asked for; the answer says which. Without the extension it is a reader.
+-- A server's policy: a client asks for a role with an extension, "x-role; name=editor". It gets the user's highest
+-- role, up to what it asked for; the response names it. Without the extension it is a reader.
 
 local ranks = { reader = 1, editor = 2, admin = 3 }
 local users = { joe = "open sesame", ann = "swordfish" }
@@ -48,7 +48,7 @@ S binary
 S opens extensions=x-role; name=editor
 ```
 
-# No more than was asked for
+# Not more than the client asked for
 
 ```khp
 C binary
@@ -62,7 +62,7 @@ S binary
 S opens extensions=x-role; name=editor
 ```
 
-# Without the extension there is none in the answer
+# Without the extension there is none in the response
 
 ```khp
 C binary

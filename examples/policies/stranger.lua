@@ -1,4 +1,4 @@
--- A client's policy: nobody in particular, with no credentials to give.
+-- A client's policy: a stranger, who has no credentials.
 
 return {
   challenge = function()

@@ -1,5 +1,5 @@
--- A server's policy: of the subprotocols that a client offers, the one that this server likes best, whatever the
--- client's order; and no connection without a common one.
+-- A server's policy: of the subprotocols that a client offers, chooses the one that the server prefers, whatever the
+-- client's order; no connection without a common one.
 
 local preferences = { "chat.v3", "chat.v2" }
 

@@ -1,5 +1,5 @@
--- A client's policy: shows its access token at once; when the server says with 401 that it is no longer good, gets a
--- fresh one from the login server, and tries once more. Tokens are for our own servers and for nobody else.
+-- A client's policy: sends its access token with the first request; if the server answers 401 because it has expired,
+-- gets a new one from the login server and tries once more. Tokens are sent to our own servers only.
 
 local LOGIN = "https://login.example.com/token"
 
@@ -49,7 +49,7 @@ S binary
 C opens
 ```
 
-# It is not
+# The token has expired
 
 ```khp
 C binary
@@ -97,7 +97,7 @@ C fails EAUTH status=401 permanent
 C close 1011 the server asks for credentials (Bearer, realm "feed"): no credentials
 ```
 
-# Somebody else's server
+# Another server
 
 ```khp
 given url=wss://api.example.org/feed
