@@ -156,12 +156,16 @@ void khp_conn_open(struct khp_conn *conn);
  */
 bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n);
 
+/* Do frames go out? No longer after a close or an abort, nor once a write has failed, though the
+ * loop has not told of the end yet and messages may still come. */
+bool khp_conn_is_open(const struct khp_conn *conn);
+
 enum khp_conn_send {
     KHP_CONN_SENT,
-    KHP_CONN_CLOSED,
-    KHP_CONN_FULL,    /* no room in the queue now: `drained` will come */
-    KHP_CONN_TOO_BIG, /* larger than the queue may be */
-    KHP_CONN_NO_MEMORY
+    KHP_CONN_CLOSED,   /* see khp_conn_is_open() */
+    KHP_CONN_FULL,     /* no room in the queue now: `drained` will come */
+    KHP_CONN_TOO_BIG,  /* larger than the queue may be */
+    KHP_CONN_NO_MEMORY /* the connection is aborted */
 };
 
 /* Queues one frame. kind: text, binary, ping or pong. */

@@ -20,9 +20,16 @@ static bool has_room(struct khp_conn *conn, uint64_t n) {
     return false;
 }
 
-/* Do frames go out? Not after an abort, though the loop has not told of it yet. */
-static bool takes_frames(const struct khp_conn *conn) {
-    return conn->state == KHP_CONN_OPEN && !conn->reader.done;
+bool khp_conn_is_open(const struct khp_conn *conn) {
+    return conn->state == KHP_CONN_OPEN && !conn->reader.done &&
+           khp_net_stream_is_writable(conn->stream);
+}
+
+/* A message that was taken and cannot be sent would be missed: no connection is better than that.
+ */
+static enum khp_conn_send give_up(struct khp_conn *conn) {
+    khp_conn_abort(conn);
+    return KHP_CONN_NO_MEMORY;
 }
 
 /* What a frame has added to the queue. */
@@ -40,7 +47,7 @@ bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n) {
 }
 
 enum khp_conn_send khp_conn_pour(struct khp_conn *conn, const void *bytes, size_t n) {
-    if (conn->state != KHP_CONN_RAW)
+    if (conn->state != KHP_CONN_RAW || !khp_net_stream_is_writable(conn->stream))
         return KHP_CONN_CLOSED;
     if (!khp_conn_write(conn, bytes, n))
         return KHP_CONN_NO_MEMORY;
@@ -51,7 +58,7 @@ enum khp_conn_send khp_conn_pour(struct khp_conn *conn, const void *bytes, size_
 }
 
 enum khp_conn_send khp_conn_room(struct khp_conn *conn, size_t n) {
-    if (!takes_frames(conn))
+    if (!khp_conn_is_open(conn))
         return KHP_CONN_CLOSED;
     if (n + KHP_WS_HEADER_MAX > conn->settings->queue)
         return KHP_CONN_TOO_BIG;
@@ -70,7 +77,7 @@ enum khp_conn_send khp_conn_send(struct khp_conn *conn, enum khp_ws_opcode kind,
 
 enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind, uint8_t rsv,
                                   const uint8_t *bytes, size_t n) {
-    if (!takes_frames(conn))
+    if (!khp_conn_is_open(conn))
         return KHP_CONN_CLOSED;
     struct khp_ws_header header = {.length = n,
                                    .opcode = (uint8_t)kind,
@@ -81,15 +88,15 @@ enum khp_conn_send khp_conn_frame(struct khp_conn *conn, enum khp_ws_opcode kind
         uint8_t head[KHP_WS_HEADER_MAX];
         size_t size = khp_ws_header_encode(head, &header);
         if (!khp_net_stream_write_large(conn->stream, head, size, bytes, n))
-            return KHP_CONN_NO_MEMORY;
+            return give_up(conn);
         count(conn, kind, size + n);
         return KHP_CONN_SENT;
     }
     if (header.masked && !khp_ws_random_key(&conn->shared->random, header.key))
-        return KHP_CONN_NO_MEMORY;
+        return give_up(conn);
     uint8_t *out = khp_net_stream_reserve(conn->stream, n + KHP_WS_HEADER_MAX);
     if (!out)
-        return KHP_CONN_NO_MEMORY;
+        return give_up(conn);
     size_t size = khp_ws_header_encode(out, &header);
     if (header.masked)
         khp_ws_mask(out + size, bytes, n, header.key, 0);

@@ -283,7 +283,7 @@ static const char *state_name(const struct lkhp_conn *self) {
     case KHP_CONN_RAW:
         return "opening";
     case KHP_CONN_OPEN:
-        return self->conn.reader.done ? "closing" : "open"; /* done: aborted */
+        return khp_conn_is_open(&self->conn) ? "open" : "closing"; /* closing: it is lost */
     case KHP_CONN_CLOSING:
         return "closing";
     case KHP_CONN_DRAINING:

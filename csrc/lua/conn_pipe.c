@@ -50,6 +50,13 @@ static int conn_deliver(lua_State *L) {
     return 0;
 }
 
+/* hears(conn) → boolean: are messages still the application's? Not after a close or an abort. */
+static int conn_hears(lua_State *L) {
+    const struct lkhp_conn *self = lkhp_conn_check(L);
+    lua_pushboolean(L, self->conn.state == KHP_CONN_OPEN && !self->conn.reader.done);
+    return 1;
+}
+
 /* silence(conn) → seconds since something came from the peer; 0 while reading is paused: then the
  * silence is our own */
 static int conn_silence(lua_State *L) {
@@ -76,7 +83,7 @@ static int conn_utf8(lua_State *L) {
     return 1;
 }
 
-const luaL_Reg lkhp_conn_pipe_functions[] = {{"pipe", conn_pipe},       {"room", conn_room},
-                                             {"frame", conn_frame},     {"deliver", conn_deliver},
-                                             {"silence", conn_silence}, {"limit", conn_limit},
-                                             {"utf8", conn_utf8},       {NULL, NULL}};
+const luaL_Reg lkhp_conn_pipe_functions[] = {
+    {"pipe", conn_pipe},       {"room", conn_room},   {"frame", conn_frame},
+    {"deliver", conn_deliver}, {"hears", conn_hears}, {"silence", conn_silence},
+    {"limit", conn_limit},     {"utf8", conn_utf8},   {NULL, NULL}};

@@ -315,8 +315,12 @@ void khp_net_stream_handle(struct khp_net_stream *stream,
     stream->owner = owner;
 }
 
+bool khp_net_stream_is_writable(const struct khp_net_stream *stream) {
+    return stream->state <= KHP_NET_STREAM_OPEN && !stream->closed && stream->write_errno == 0;
+}
+
 uint8_t *khp_net_stream_reserve(struct khp_net_stream *stream, size_t n) {
-    if (stream->state > KHP_NET_STREAM_OPEN || stream->closed || stream->write_errno != 0)
+    if (!khp_net_stream_is_writable(stream))
         return NULL;
     return khp_net_queue_reserve(&stream->queue, &stream->loop->spare, n);
 }

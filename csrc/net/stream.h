@@ -55,6 +55,10 @@ bool khp_net_stream_write(struct khp_net_stream *stream, const void *bytes, size
 bool khp_net_stream_write_large(struct khp_net_stream *stream, const void *head, size_t head_size,
                                 const void *body, size_t body_size);
 
+/* Is there anybody to write to? false: it is ending, or a write has failed, though what the peer
+ * has sent before may still come. */
+bool khp_net_stream_is_writable(const struct khp_net_stream *stream);
+
 /* Bytes queued and not yet taken by the kernel (TLS: plaintext plus ciphertext). */
 size_t khp_net_stream_queued(const struct khp_net_stream *stream);
 

@@ -208,7 +208,7 @@ end
 
 -- nil, "closed", "ECLOSED", detail
 local function closed(self)
-  return nil, "closed", "ECLOSED", self.closed
+  return nil, "closed", "ECLOSED", self.closed or {}
 end
 
 ---@class khp.Connection
@@ -307,7 +307,7 @@ end
 ---@return table? detail
 function methods.drain(self, timeout)
   local state = conn.state(self)
-  if self.closed then
+  if self.state ~= "open" then
     return closed(self)
   elseif not conn.congested(self) then
     return true

@@ -62,7 +62,7 @@ local function go_on(self, state)
     state.left = state.left - #piece
     local taken = conn.pour(self, piece)
     if taken == nil then
-      return give_up(self, state, "not enough memory")
+      return give_up(self, state, "the client is gone, or memory is")
     elseif not taken then
       return wait(self, state)
     end

@@ -70,8 +70,10 @@ local function echo(conn)
     if #message > limits.defaults.queue - FRAME then
       return conn:close(1009, "larger than what can be sent")
     end
-    while not conn:send(message, kind) and conn.state == "open" do
-      conn:drain()
+    while not conn:send(message, kind) do
+      if not conn:drain() then
+        return
+      end
     end
   end
 end

@@ -168,7 +168,7 @@ local function take(self, link, message, kind, bits, wire, wire_kind)
     link = link.above
   end
   local is_new = message ~= wire or bits ~= 0
-  if self.conn.state ~= "open" then -- an extension has closed it
+  if not conn.hears(self.conn) then -- an extension has closed it
     return nil
   elseif is_new and #message > conn.limit(self.conn) then
     return conn.close(self.conn, 1009, "message is too big")
