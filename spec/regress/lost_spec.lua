@@ -1,5 +1,5 @@
--- A peer that resets the connection while its messages are being answered: nothing can be sent any more, and what it had
--- sent still comes. Who waited for room then waited for ever, and took the whole loop along.
+-- A peer that resets the connection while its messages are being answered: nothing can be sent any more, and what it
+-- had sent still comes. Who waited for room then waited for ever, and took the whole loop along.
 
 local core = require "khp.core"
 local net = require "spec.support.net"
