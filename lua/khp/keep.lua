@@ -31,6 +31,9 @@ local DO_NOT_COME_BACK = { [1008] = true }
 -- A server may ask for patience, and for no more than this, in seconds.
 local MOST_PATIENCE = 3600
 
+-- Messages that are queued at most, however short they are.
+local MOST_QUEUED = 65536
+
 -- What a frame needs beside the message, at most (RFC 6455 5.2).
 local FRAME = 14
 
@@ -63,7 +66,8 @@ end
 ---@field jitter number? 0 to 1: the random share of each wait; default 1: all of it
 ---@field stable number? seconds: a connection that lasted this long resets the waits; default 10
 ---@field attempts integer? number of failures in a row after which to give up; default: no maximum
----@field queue integer? bytes of messages to queue while there is no connection; 0: none; default 1048576
+---@field queue integer? bytes of messages, of which there may be 65536, to queue while there is no connection; 0: none;
+---  default 1048576
 ---@field on_up fun(conn: khp.Connection)? runs in its own task for each connection. What it sends before it first waits
 ---  is sent before the queued messages
 ---@field on_down fun(message: string, code: string, detail: khp.Down)? runs in its own task after each failed attempt
@@ -316,7 +320,7 @@ function keep.new(url, given)
       return nil, message, code, detail
     end
   end
-  self.name = uri.format(self.call.first)
+  self.name = uri.show(self.call.first)
   task.spawn(run, self)
   return self
 end
@@ -343,6 +347,8 @@ local function store(self, message, kind)
     return nil, "the message is larger than the send queue may be", "ELIMIT", {}
   elseif self.bytes + #message > most then
     return nil, "no more messages are kept: they have " .. self.bytes .. " bytes", "ELIMIT", {}
+  elseif self.last - self.first + 1 >= MOST_QUEUED then
+    return nil, ("no more messages are kept: there are %d"):format(MOST_QUEUED), "ELIMIT", {}
   end
   self.last, self.bytes = self.last + 1, self.bytes + #message
   self.queued[self.last] = { message, kind }

@@ -326,6 +326,14 @@ function uri.format(u, with_userinfo)
   return u.scheme .. "://" .. user .. host .. u.target
 end
 
+--- The URL as a log shows it: without user and password, and without what its query says, where tokens may stand.
+---@param u khp.Uri
+---@return string
+function uri.show(u)
+  local text = uri.format(u)
+  return u.query and sub(text, 1, #text - #u.query) .. "…" or text
+end
+
 --- Whether two URLs have the same origin: scheme, host and port (RFC 6454 5), with http(s) treated as ws(s).
 ---@param a khp.Uri
 ---@param b khp.Uri

@@ -366,6 +366,9 @@ welcome.events = {}
 local accepted = welcome.events
 
 function accepted.open(self, owner)
+  if not owner.listener then -- it was still in the handshake of TLS when the server was closed
+    return conn.abort(self)
+  end
   local now, place = loop.now(), owner.places.only
   local state = {
     server = owner,

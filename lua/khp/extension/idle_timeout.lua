@@ -46,7 +46,7 @@ function Server:send(message, kind)
 end
 
 function Server:pong()
-  self.asked = false
+  self.asked_at = nil
 end
 
 local function beat(self)
@@ -61,8 +61,7 @@ end
 
 -- Is it over? After a time in which the program itself did something else, what came meanwhile is still unread, so
 -- there is a second look after the loop has turned.
-local function is_over(self, silence)
-  local over = silence >= self.timeout
+local function is_over(self, over)
   if not over then
     self.doubted = false
   elseif self.doubted then
@@ -73,21 +72,37 @@ local function is_over(self, silence)
   return false
 end
 
--- The client answers a ping; one that is silent in spite of it is gone.
+-- Has the client been silent for too long? It answers a ping, for which it has half of the time; where the queue has no
+-- room for one, it may have reasons of its own to be silent.
+local function is_silent(self, time, silence)
+  local half = self.timeout / 2
+  if self.asked_at then
+    return silence >= self.timeout and time - self.asked_at >= half
+  end
+  return silence >= 2 * self.timeout
+end
+
 local function watch(self)
   local time, silence, half = now(), self.link:silence(), self.timeout / 2
-  if is_over(self, silence) then
+  if is_over(self, is_silent(self, time, silence)) then
     self.link:close(1001, NAME .. ": no sign of life")
     return
-  elseif silence >= half and not self.asked then
-    self.asked = true
-    self.link:ping()
+  elseif silence < half then
+    self.asked_at = nil
+  elseif not self.asked_at and self.link:ping() then
+    self.asked_at = time
   end
   local patience = self.timeout * 3 / 4
   if time - self.sent >= patience then
     beat(self)
   end
-  local due = min(self.sent + patience - time, (silence < half and half or self.timeout) - silence)
+  local look = half - silence -- at the client again
+  if self.asked_at then
+    look = max(self.timeout - silence, half - (time - self.asked_at))
+  elseif silence >= half then
+    look = half / 8
+  end
+  local due = min(self.sent + patience - time, look)
   self.link:after(max(due, 0.001), function()
     watch(self)
   end)
@@ -104,7 +119,7 @@ Client.__index = Client
 
 local function wait(self)
   local silence = self.link:silence()
-  if is_over(self, silence) then
+  if is_over(self, silence >= self.timeout) then
     self.link:close(1001, ("%s: nothing came for %g s"):format(NAME, self.timeout))
     return
   end
@@ -135,7 +150,7 @@ function idle_timeout.new(given)
       if not timeout then
         return nil, NAME .. " without a timeout in milliseconds"
       end
-      return setmetatable({ link = link, timeout = timeout, sent = now(), asked = false, doubted = false },
+      return setmetatable({ link = link, timeout = timeout, sent = now(), asked_at = nil, doubted = false },
         link.role == "server" and Server or Client)
     end,
   }

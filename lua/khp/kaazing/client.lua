@@ -10,7 +10,7 @@ local reason = require "khp.extended.reason"
 
 local client = {}
 
-local match, sub = string.match, string.sub
+local find, match, sub = string.find, string.match, string.sub
 local error, ipairs, setmetatable = error, ipairs, setmetatable
 local push = common.push
 local GO_ON, MARK = dialect.GO_ON, dialect.MARK
@@ -115,6 +115,8 @@ end
 local function lead(self, location)
   if location == "" then -- a balancer that has nobody to lead to
     return fail(self, "the balancer knows no server that could take the connection", "EHANDSHAKE", false)
+  elseif find(location, "[^\33-\126]") then -- RFC 3986 2: as in Location, no blanks and no controls
+    return fail(self, "a directive that leads to what is no URL", "EPROTOCOL", true)
   end
   push(self, "redirect", location, {}) -- KHP E12
   close(self, 1000, "")
