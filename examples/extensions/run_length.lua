@@ -4,55 +4,39 @@
 local function pack(message)
   local out, i = {}, 1
   while i <= #message do
-    local byte, last = message:byte(i), i
-    while last - i < 254 and message:byte(last + 1) == byte do
-      last = last + 1
-    end
-    out[#out + 1] = string.char(last - i + 1, byte)
-    i = last + 1
+    local byte, count = message:byte(i), 1
+    while count < 255 and message:byte(i + count) == byte do count = count + 1 end
+    out[#out + 1], i = string.char(count, byte), i + count
   end
   return table.concat(out)
 end
 
--- The limit is checked before memory is allocated: a peer may claim any length.
+-- The limit is checked before memory is allocated: a few bytes can stand for many.
 local function unpack(packed, most)
-  local out, size = {}, 0
-  for i = 1, #packed - 1, 2 do
-    size = size + packed:byte(i)
-    if size > most then
-      return nil, "the message is too large", 1009
-    end
-    out[#out + 1] = packed:sub(i + 1, i + 1):rep(packed:byte(i))
-  end
-  if #packed % 2 == 1 then
-    return nil, "half a run", 1007
-  end
-  return table.concat(out)
+  local size = 0
+  for i = 1, #packed, 2 do size = size + packed:byte(i) end
+  if size > most then return nil, "the message is too large", 1009 end
+  if #packed % 2 == 1 then return nil, "half a run", 1007 end
+  return (packed:gsub("(.)(.)", function(count, byte) return byte:rep(count:byte()) end))
 end
 
 return {
   name = "x-run-length",
   rsv = 2,
-  offer = "x-run-length; least=16", -- shorter messages are not compressed
+  offer = "x-run-length; least=16", -- bytes from which on it is worth the trouble
   answer = function(parameters)
-    return { least = tonumber(parameters.least) or 64 }
+    local least = tostring(parameters.least or 64):match "^%d+$"
+    return least and { least = least } or nil -- declines anything else
   end,
   start = function(link, parameters)
-    local least = tonumber(parameters.least)
-    if not least then
-      return nil, "x-run-length without 'least'"
+    local session, least = {}, tonumber(parameters.least)
+    function session.send(_, message, kind)
+      local packed = least and #message >= least and pack(message)
+      if packed and #packed < #message then return packed, kind, true end
+      return message, kind
     end
-    local session = {}
-    function session:send(message, kind) -- luacheck: no self
-      if #message < least then
-        return message, kind
-      end
-      return pack(message), kind, true
-    end
-    function session:receive(message, kind, marked) -- luacheck: no self
-      if not marked then
-        return message, kind
-      end
+    function session.receive(_, message, kind, marked)
+      if not marked then return message, kind end
       local whole, wrong, code = unpack(message, link:limit())
       return whole, whole and kind or wrong, code
     end

@@ -20,7 +20,8 @@ local GIB = 1073741824
 --- All limits, in the order in which a connection meets them.
 ---@type khp.Limit[]
 limits.list = {
-  { name = "connections", default = 65536, max = 4294967295, unit = "connections", what = "open connections of one server" },
+  { name = "connections", default = 65536, max = 4294967295, unit = "connections",
+    what = "open connections of one server" },
   { name = "opening", default = 10, unit = "seconds", what = "the opening handshake, from the first byte expected" },
   { name = "opening_head", default = 16384, max = GIB, unit = "bytes", what = "head of a message of the opening" },
   { name = "line", default = 8192, max = GIB, unit = "bytes", what = "one line of a head" },
