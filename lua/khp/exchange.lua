@@ -3,7 +3,7 @@
 -- the handshake are the machine's. This file must not know what came before it, nor what a failure leads to.
 
 local http = require "khp.http"
-local kaazing = require "khp.kaazing.client"
+local kaazing = require "khp.kaazing"
 local uri = require "khp.uri"
 
 local exchange = {}
@@ -142,7 +142,7 @@ function exchange.run(self, opened)
     return math.max(due - self.wires.now(), 0)
   end
   local extensions = self.extensions:for_extended(opened.extensions)
-  local machine = kaazing.new {
+  local machine = kaazing.client {
     target = target.target,
     protocols = call.options.protocols,
     extensions = extensions,

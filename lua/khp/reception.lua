@@ -3,7 +3,7 @@
 
 local common = require "khp.opening.common"
 local decision = require "khp.policy.decision"
-local kaazing = require "khp.kaazing.opening"
+local kaazing = require "khp.kaazing"
 local origin = require "khp.origin"
 
 local reception = {}

@@ -10,8 +10,7 @@ local core = require "khp.core"
 local decision = require "khp.policy.decision"
 local delivery = require "khp.delivery"
 local extension = require "khp.extension"
-local kaazing = require "khp.kaazing.server"
-local kaazing_opening = require "khp.kaazing.opening"
+local kaazing = require "khp.kaazing"
 local log = require "khp.log"
 local opening = require "khp.opening.server"
 local pipeline = require "khp.extension.pipeline"
@@ -123,7 +122,7 @@ local function conclude(state, decided, wrong)
     if state.cors then
       decided = reception.tell(decided, state.cors)
     end
-    decided, state.leads = kaazing_opening.translate(decided, state.machine.request, state.server.tls ~= nil)
+    decided, state.leads = kaazing.translate(decided, state.machine.request, state.server.tls ~= nil)
   end
   local unlawful = answer.carry_out(state.machine, decided, state)
   if wrong or unlawful then
@@ -165,7 +164,7 @@ end
 
 local function on_request(self, state, request, attempt)
   state.attempt = attempt
-  if state.step == "opening" and (state.server.selective or kaazing_opening.asks_for_cookies(request)) then
+  if state.step == "opening" and (state.server.selective or kaazing.asks_for_cookies(request)) then
     local refused = reception.admit(state, request)
     if refused then
       return conclude(state, refused)
@@ -197,9 +196,9 @@ end
 
 local function begin_extended(self, state, result)
   local now = loop.now()
-  local machine = kaazing.new(state.server.extended, result, now, state.server.tls ~= nil, state.leads)
+  local machine = kaazing.server(state.server.extended, result, now, state.server.tls ~= nil, state.leads)
   state.step, state.machine, state.negotiated = "extended", machine, result.extensions
-  state.extensions = kaazing_opening.extensions(result.request, state.extensions)
+  state.extensions = kaazing.extensions(result.request, state.extensions)
   schedule(self, machine, now)
   conn.on_message(self, extended_message)
   pump(self, state)

@@ -3,15 +3,13 @@
 -- exchange, nor policies.
 
 local auth = require "khp.auth"
-local client = require "khp.kaazing.client"
 local common = require "khp.opening.common"
 local crypto = require "khp.crypto"
-local dialect = require "khp.kaazing.dialect"
 local extended = require "khp.extended.server"
+local kaazing = require "khp.kaazing"
 local http = require "khp.http"
 local player = require "khp.transcript.player"
 local reader = require "khp.transcript.reader"
-local server = require "khp.kaazing.server"
 
 local transcript = {}
 
@@ -127,7 +125,7 @@ end
 -- A directive is what it is only as one message, and an empty one has no parts.
 local function but_directives(cut)
   return cut and function(bytes)
-    if bytes == "" or bytes:sub(1, #dialect.MARK) == dialect.MARK then
+    if bytes == "" or bytes:sub(1, #kaazing.MARK) == kaazing.MARK then
       return { bytes }
     end
     return cut(bytes)
@@ -230,9 +228,9 @@ local function new_machine(role, opening)
       end,
     }
     local opened = { request = opening.request, accept = opening.accept, extensions = opening.negotiated }
-    return server.new(settings, opened, 0)
+    return kaazing.server(settings, opened, 0)
   end
-  return client.new {
+  return kaazing.client {
     target = opening.request.target,
     protocols = opening.protocols,
     extensions = opening.extensions,

@@ -6,8 +6,7 @@ local common = require "khp.opening.common"
 local decision = require "khp.policy.decision"
 local extended = require "khp.extended.server"
 local http = require "khp.http"
-local kaazing = require "khp.kaazing.server"
-local kaazing_opening = require "khp.kaazing.opening"
+local kaazing = require "khp.kaazing"
 local opening = require "khp.opening.server"
 local player = require "khp.transcript.player"
 local session = require "khp.policy.session"
@@ -22,7 +21,7 @@ local concat, floor, format, ipairs = table.concat, math.floor, string.format, i
 
 local function conclude(self, decided, wrong)
   if self.step == "opening" then
-    decided, self.leads = kaazing_opening.translate(decided, self.machine.request, false)
+    decided, self.leads = kaazing.translate(decided, self.machine.request, false)
   end
   local unlawful = answer.carry_out(self.machine, decided, self)
   if wrong or unlawful then
@@ -55,7 +54,7 @@ end
 
 local function begin_extended(self, result)
   self.step = "extended"
-  self.machine = kaazing.new(extended.settings(self.settings), result, self.world.now(), false, self.leads)
+  self.machine = kaazing.server(extended.settings(self.settings), result, self.world.now(), false, self.leads)
 end
 
 -- Where the transcript does not show the opening's answer, it must be one that opens.
