@@ -21,7 +21,7 @@ local attempt = {}
 ---@class khp.Wires
 ---@field key string? the next opening's Sec-WebSocket-Key; nil: random
 attempt.wires = setmetatable({
-  now = core.loop.now, adopt = connection.adopt, attach = pipeline.attach, tls = tls.client,
+  now = core.loop.clock, adopt = connection.adopt, attach = pipeline.attach, tls = tls.client,
 }, {
   __index = core.conn,
 })

@@ -45,7 +45,7 @@ end
 
 local function next_event(place, due)
   while not place[1] do
-    local left = due - loop.now()
+    local left = due - loop.clock()
     if left <= 0 then
       return "timeout"
     end
@@ -160,7 +160,7 @@ function fetch.fetch(url, given, level)
   end
   task.at_end(close) -- where the task is cancelled while it waits
   local response
-  response, message, code = exchange(place, request, loop.now() + checked.timeout, bounds)
+  response, message, code = exchange(place, request, loop.clock() + checked.timeout, bounds)
   close()
   if not response then
     return errors.fail(message, code, { url = url })

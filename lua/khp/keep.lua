@@ -197,7 +197,7 @@ end
 
 -- As long as the connection lasts. Returns message, code, detail of its end.
 local function stand(self, connection)
-  local since, arrived = loop.now(), self.arrival
+  local since, arrived = loop.clock(), self.arrival
   self.conn, self.arrival = connection, promise.new()
   self.sources[#self.sources + 1] = connection
   if self.sources[3] then -- what nobody received of a connection before the last is lost
@@ -214,7 +214,7 @@ local function stand(self, connection)
   end
   self.conn = nil
   local closed = connection.closed
-  self.failures = loop.now() - since >= self.options.stable and 0 or self.failures + 1
+  self.failures = loop.clock() - since >= self.options.stable and 0 or self.failures + 1
   local reason = closed.reason ~= "" and ": " .. log.quote(closed.reason) or ""
   return ("closed with %d by %s%s"):format(closed.code, closed.by, reason), "ECLOSED", {
     code = closed.code,
@@ -392,9 +392,9 @@ function methods:receive(timeout)
     error("receive: a time in seconds expected, not " .. tostring(timeout), 2)
   end
   task.check_waiting(2)
-  local due = timeout and loop.now() + timeout
+  local due = timeout and loop.clock() + timeout
   while true do
-    local source, left = self.sources[1], due and max(due - loop.now(), 0)
+    local source, left = self.sources[1], due and max(due - loop.clock(), 0)
     local is_late
     if source then
       local message, kind, code = source:receive(left)

@@ -243,9 +243,10 @@ describe("a thousand connections", function()
     end)
     local before = count_descriptors()
     local finished = 0
+    local each = os.getenv "KHP_SPEC_TOOL" and 20 or 100
     for _ = 1, 10 do
       khp.spawn(function()
-        for _ = 1, 100 do
+        for _ = 1, each do
           local conn = assert(khp.connect(url))
           conn:send "x"
           assert(conn:receive(5))
@@ -255,7 +256,7 @@ describe("a thousand connections", function()
       end)
     end
     net.await(function()
-      return finished == 1000 and core.loop.alive() == 1
+      return finished == 10 * each and core.loop.alive() == 1
     end)
     net.await(function()
       return count_descriptors() <= before

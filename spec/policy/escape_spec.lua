@@ -245,7 +245,9 @@ describe("from a policy file", function()
         return { tests = {
           type(io.open), type(debug), type(coroutine), type(khp.listen), type(accept), type(setmetatable) } }
       ]])
-      local functions = assert(policies.load(path, "server", nil, { trusted = true }))
+      local functions = assert(policies.load(path, "server", nil, {
+        trusted = true, limits = { policy_time = os.getenv "KHP_SPEC_TOOL" and 60 or 0.8 },
+      }))
       assert.same({ "function", "table", "table", "function", "function", "function" }, functions.tests)
       assert.is_nil(rawget(_G, "mine"))
     end)

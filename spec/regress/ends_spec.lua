@@ -113,3 +113,14 @@ describe("a directive of a balancer", function()
     end
   end)
 end)
+
+describe("the time that a call is given", function()
+  it("begins with the call, though the program itself was busy before", function()
+    local server, url = net.serve { on_message = net.echo }
+    local done = core.loop.clock() + 0.4
+    while core.loop.clock() < done do end -- and the loop's own time stands still
+    local conn = assert(khp.connect(url, { timeout = 0.3 }))
+    conn:close()
+    server:close(1)
+  end)
+end)
