@@ -46,6 +46,7 @@ build = {
     ["khp.core"] = {
       sources = {
         "csrc/core/connection.c",
+        "csrc/core/receive.c",
         "csrc/core/send.c",
         "csrc/core/settings.c",
         "csrc/http/body.c",

@@ -1,7 +1,7 @@
 /*
  * See connection.h. One function assigns the state; the table beside it says what is legal.
  */
-#include "core/connection.h"
+#include "core/inside.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -76,9 +76,7 @@ static void send_close(struct khp_conn *conn, unsigned code, const char *reason,
     }
 }
 
-/* RFC 6455 7.1.7, _Fail the WebSocket Connection_: says why, and goes without waiting for an
- * answer. */
-static void fail(struct khp_conn *conn, unsigned code, enum khp_conn_by by, const char *text) {
+void khp_conn_fail(struct khp_conn *conn, unsigned code, enum khp_conn_by by, const char *text) {
     if (!conn->sent_code)
         send_close(conn, code, text, strlen(text));
     drain(conn);
@@ -88,8 +86,7 @@ static void fail(struct khp_conn *conn, unsigned code, enum khp_conn_by by, cons
                                         .length = strlen(text)});
 }
 
-/* The peer's close frame. */
-static void close_received(struct khp_conn *conn, const struct khp_ws_message *message) {
+void khp_conn_close_received(struct khp_conn *conn, const struct khp_ws_message *message) {
     struct khp_conn_close close = {.code = message->code,
                                    .by = conn->sent_code ? KHP_CONN_BY_LOCAL : KHP_CONN_BY_PEER,
                                    .clean = true,
@@ -130,19 +127,17 @@ static bool is_stalled(struct khp_conn *conn) {
     return now - conn->moved >= conn->settings->ping_ms + conn->settings->pong_ms;
 }
 
-static bool release_paused(struct khp_conn *conn);
-
 static void keepalive_open(struct khp_conn *conn) {
     const struct khp_conn_settings *settings = conn->settings;
-    if (release_paused(conn) || !settings->ping_ms)
+    if (khp_conn_release_paused(conn) || !settings->ping_ms)
         return;
     uint64_t silence = khp_net_loop_now(conn->loop) - conn->heard;
     if (is_stalled(conn)) {
-        fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "the peer does not read");
+        khp_conn_fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "the peer does not read");
     } else if (conn->paused) { /* silence is our own doing */
         khp_net_timer_start(conn->loop, &conn->keepalive, settings->ping_ms);
     } else if (conn->pinged && silence >= settings->pong_ms) {
-        fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "no pong in time");
+        khp_conn_fail(conn, KHP_WS_GOING_AWAY, KHP_CONN_BY_TIMEOUT, "no pong in time");
     } else if (silence >= settings->ping_ms) {
         conn->pinged = true;
         if (khp_conn_send(conn, KHP_WS_PING, NULL, 0) != KHP_CONN_CLOSED)
@@ -153,14 +148,12 @@ static void keepalive_open(struct khp_conn *conn) {
     }
 }
 
-static void release_held(struct khp_conn *conn);
-
 /* The peer has had its time to answer our close frame; but first, what is held may be the answer.
  */
 static void keepalive_closing(struct khp_conn *conn) {
     if (conn->held) {
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->close_ms);
-        release_held(conn);
+        khp_conn_release(conn);
         return;
     }
     drain(conn);
@@ -207,121 +200,14 @@ static void on_open(void *owner) {
         conn->handler->open(conn->owner);
 }
 
-static bool reads_frames(const struct khp_conn *conn) {
-    return conn->state == KHP_CONN_OPEN || conn->state == KHP_CONN_CLOSING;
-}
-
-static void answer_ping(struct khp_conn *conn, const struct khp_ws_message *message) {
-    if (conn->state != KHP_CONN_OPEN) /* nothing is sent after a close frame */
-        return;
-    enum khp_conn_send result = khp_conn_send(conn, KHP_WS_PONG, message->payload, message->length);
-    if (result == KHP_CONN_FULL || result == KHP_CONN_TOO_BIG)
-        fail(conn, KHP_WS_POLICY_VIOLATION, KHP_CONN_BY_LOCAL,
-             "pings arrive, but their pongs are not read");
-}
-
-struct khp_conn_held {
-    size_t n;
-    uint8_t bytes[];
-};
-
-/* Keeps what came behind a message until the next one is asked for. */
-static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
-    if (n) {
-        conn->held = malloc(sizeof *conn->held + n);
-        if (!conn->held) {
-            fail(conn, KHP_WS_INTERNAL_ERROR, KHP_CONN_BY_LOCAL, "not enough memory");
-            return;
-        }
-        conn->held->n = n;
-        memcpy(conn->held->bytes, bytes, n);
-    }
-    khp_net_stream_pause(conn->stream);
-}
-
-/* Has the owner paused, and would a message more be more than its bytes? With extensions a few of
- * them may stand for many (RFC 7692), so nothing is made of what has been read already. */
-static bool withholds(const struct khp_conn *conn) {
-    return conn->paused && conn->reader.allowed_rsv != 0 && conn->state == KHP_CONN_OPEN;
-}
-
-static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
-    while (reads_frames(conn) && (n > 0 || khp_ws_reader_holds(&conn->reader))) {
-        struct khp_ws_message message;
-        size_t used = 0;
-        enum khp_ws_event event = khp_ws_reader_next(&conn->reader, bytes, n, &used, &message);
-        bytes += used;
-        n -= used;
-        switch (event) {
-        case KHP_WS_EVENT_NONE:
-            if (conn->reader.in_frame && conn->reader.frame.length >= KHP_CONN_LARGE)
-                khp_net_stream_want_more(conn->stream);
-            return;
-        case KHP_WS_EVENT_MESSAGE:
-            if (conn->state != KHP_CONN_OPEN)
-                break;
-            conn->settings->traffic.messages_in++;
-            conn->holding = conn->stepwise;
-            conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
-            if ((conn->holding && conn->state == KHP_CONN_OPEN) || withholds(conn)) {
-                hold(conn, bytes, n);
-                return;
-            }
-            break;
-        case KHP_WS_EVENT_PING:
-            answer_ping(conn, &message);
-            if (conn->handler->ping && conn->state == KHP_CONN_OPEN)
-                conn->handler->ping(conn->owner, message.payload, message.length);
-            break;
-        case KHP_WS_EVENT_PONG:
-            conn->pinged = false;
-            if (conn->state == KHP_CONN_OPEN)
-                conn->handler->pong(conn->owner, message.payload, message.length);
-            break;
-        case KHP_WS_EVENT_CLOSE:
-            close_received(conn, &message);
-            return;
-        case KHP_WS_EVENT_ERROR:
-            fail(conn, message.code, KHP_CONN_BY_LOCAL, message.text);
-            return;
-        }
-    }
-}
-
-/* Goes on behind the last message. */
-static void release_held(struct khp_conn *conn) {
-    struct khp_conn_held *held = conn->held;
-    conn->holding = false;
-    conn->held = NULL;
-    if (held) {
-        read_frames(conn, held->bytes, held->n);
-        free(held);
-    }
-}
-
-/* What was held because of a pause that is over, in a turn of its own. true: there was something,
- * and the timer is set anew. */
-static bool release_paused(struct khp_conn *conn) {
-    if (!conn->held || conn->holding || conn->paused)
-        return false;
-    if (conn->settings->ping_ms)
-        khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
-    release_held(conn);
-    if (conn->stream && !conn->paused && !conn->holding)
-        khp_net_stream_resume(conn->stream);
-    return true;
-}
-
 static void on_read(void *owner, uint8_t *bytes, size_t n) {
     struct khp_conn *conn = owner;
     conn->heard = khp_net_loop_now(conn->loop);
     conn->settings->traffic.bytes_in += n;
-    if (conn->state == KHP_CONN_CLOSING || !(conn->holding || conn->paused))
-        release_held(conn); /* comes first; and the peer's close frame may be in it */
     if (conn->state == KHP_CONN_RAW)
         conn->handler->bytes(conn->owner, bytes, n);
-    else if (!conn->holding && !withholds(conn)) /* or the peer is gone, and nobody asks for more */
-        read_frames(conn, bytes, n);
+    else
+        khp_conn_receive(conn, bytes, n);
 }
 
 static void on_drained(void *owner) {
@@ -336,7 +222,7 @@ static void on_end(void *owner, const struct khp_net_error *why) {
     struct khp_conn *conn = owner;
     bool was_raw = conn->state == KHP_CONN_RAW;
     if (!(conn->holding || conn->paused))
-        release_held(conn);
+        khp_conn_release(conn);
     enter(conn, KHP_CONN_GONE);
     conn->peer = *khp_net_stream_endpoint(conn->stream);
     conn->stream = NULL;
@@ -431,18 +317,6 @@ bool khp_conn_upgrade(struct khp_conn *conn, enum khp_ws_role role) {
     return true;
 }
 
-void khp_conn_stepwise(struct khp_conn *conn) {
-    conn->stepwise = true;
-}
-
-void khp_conn_next(struct khp_conn *conn) {
-    if (!conn->holding)
-        return;
-    release_held(conn);
-    if (conn->stream && !conn->holding && !conn->paused)
-        khp_net_stream_resume(conn->stream);
-}
-
 void khp_conn_open(struct khp_conn *conn) {
     if (conn->state != KHP_CONN_OPEN)
         return;
@@ -453,18 +327,6 @@ void khp_conn_open(struct khp_conn *conn) {
     conn->heard = khp_net_loop_now(conn->loop);
     if (conn->settings->ping_ms)
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
-}
-
-bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
-    if (n == 0)
-        return true;
-    uint8_t *copy = malloc(n);
-    if (!copy)
-        return false;
-    memcpy(copy, bytes, n);
-    read_frames(conn, copy, n);
-    free(copy);
-    return true;
 }
 
 void khp_conn_close(struct khp_conn *conn, unsigned code, const char *reason, size_t n) {
@@ -502,23 +364,4 @@ void khp_conn_deadline(struct khp_conn *conn, uint64_t ms) {
         khp_net_timer_stop(conn->loop, &conn->deadline);
     else
         khp_net_timer_start(conn->loop, &conn->deadline, ms);
-}
-
-void khp_conn_pause(struct khp_conn *conn) {
-    if (conn->stream && conn->state <= KHP_CONN_OPEN && !conn->paused) {
-        conn->paused = true;
-        khp_net_stream_pause(conn->stream);
-    }
-}
-
-void khp_conn_resume(struct khp_conn *conn) {
-    if (conn->stream && conn->paused) {
-        conn->paused = false;
-        conn->heard = khp_net_loop_now(conn->loop); /* the silence was ours */
-        conn->pinged = false;
-        if (conn->held && !conn->holding)
-            khp_net_timer_start(conn->loop, &conn->keepalive, 0);
-        else if (!conn->holding)
-            khp_net_stream_resume(conn->stream);
-    }
 }
