@@ -82,17 +82,6 @@ static bool grow(struct khp_ws_reader *reader, size_t capacity) {
 }
 
 /*
- * Bytes of payload that a message may have. An extension has made it of one that keeps to the limit
- * and may have made it a little larger, as deflate does with what is compressed already; what it
- * was is for the other side of the extension to judge.
- */
-static uint64_t most_payload(const struct khp_ws_reader *reader) {
-    uint64_t most = reader->limits->message;
-    uint64_t slack = reader->message_rsv == 0 ? 0 : most / 8 + 64;
-    return most < SIZE_MAX - slack ? most + slack : SIZE_MAX;
-}
-
-/*
  * Makes room for n more bytes: twice as much as before, but no more than the frame announced or,
  * when fragments are to follow, the limit allows.
  */
@@ -102,7 +91,8 @@ static bool make_room(struct khp_ws_reader *reader, size_t n) {
         assert(reader->buffer != NULL);
         return true;
     }
-    uint64_t most = reader->frame.fin ? reader->size + reader->remaining : most_payload(reader);
+    uint64_t most = reader->frame.fin ? reader->size + reader->remaining
+                                      : khp_ws_most_payload(reader->limits, reader->message_rsv);
     size_t capacity = reader->capacity > SIZE_MAX / 2 ? SIZE_MAX : 2 * reader->capacity;
     if (capacity < BUFFER_MIN) {
         capacity = BUFFER_MIN;
@@ -212,7 +202,7 @@ static bool begin_frame(struct khp_ws_reader *reader, struct khp_ws_message *mes
             reader->utf8 = (struct khp_ws_utf8){0};
         }
         const struct khp_ws_limits *limits = reader->limits;
-        uint64_t most = most_payload(reader);
+        uint64_t most = khp_ws_most_payload(reader->limits, reader->message_rsv);
         if (most < reader->size || frame->length > most - reader->size) {
             fail(reader, message, KHP_WS_TOO_BIG, "message is too big");
             return false;

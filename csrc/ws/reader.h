@@ -13,9 +13,20 @@
 enum khp_ws_role { KHP_WS_SERVER, KHP_WS_CLIENT };
 
 struct khp_ws_limits {
-    uint64_t message;   /* bytes of one message, all fragments together */
+    uint64_t message;   /* bytes of one message, all fragments together; see below */
     uint32_t fragments; /* frames of one message, empty ones included */
 };
+
+/*
+ * Bytes of payload that a message may have by these limits. With a reserved bit an extension has
+ * made it of one that keeps to the limit, and may have made it a little larger, as deflate does
+ * with what is compressed already; what it was is for the other side of the extension to judge.
+ */
+static inline uint64_t khp_ws_most_payload(const struct khp_ws_limits *limits, uint8_t rsv) {
+    uint64_t most = limits->message;
+    uint64_t slack = rsv == 0 ? 0 : most / 8 + 64;
+    return most < SIZE_MAX - slack ? most + slack : SIZE_MAX;
+}
 
 enum khp_ws_event {
     KHP_WS_EVENT_NONE,    /* all bytes used; more are needed */

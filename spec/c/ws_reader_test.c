@@ -313,6 +313,24 @@ static void leaves_reserved_bits_to_the_extension(void **state) {
 
 /* ---- limits and memory ----------------------------------------------------------------------- */
 
+/* Ten bytes are the limit: an eighth of that, and 64. */
+static void lets_an_extension_make_a_message_a_little_larger(void **state) {
+    (void)state;
+    static const struct khp_ws_limits limits = {.message = 10, .fragments = 3};
+    char most[100] = "c2 4b '";
+    for (int i = 0; i < 75; i++) {
+        strcat(most, "x");
+    }
+    strcat(most, "'");
+    struct stream stream = stream_from(most);
+    struct events events = read_in_pieces(KHP_WS_CLIENT, &limits, 4, &stream, 0, 40);
+    assert_non_null(strstr(events.text, "xxxxxxxxxx"));
+    expect(KHP_WS_CLIENT, &limits, 4, "c2 4c", "error 1009()");
+    expect(KHP_WS_CLIENT, &limits, 4, "42 00 80 4b", "");
+    expect(KHP_WS_CLIENT, &limits, 4, "42 00 80 4c", "error 1009()");
+    expect(KHP_WS_CLIENT, &limits, 4, "82 0b", "error 1009()"); /* without the bit: no byte more */
+}
+
 static void closes_with_1009_what_is_beyond_the_limits(void **state) {
     (void)state;
     static const struct expectation cases[] = {
@@ -574,6 +592,7 @@ int main(void) {
         cmocka_unit_test(accepts_and_refuses_each_close_code),
         cmocka_unit_test(closes_with_1007_text_that_is_not_utf8),
         cmocka_unit_test(leaves_reserved_bits_to_the_extension),
+        cmocka_unit_test(lets_an_extension_make_a_message_a_little_larger),
         cmocka_unit_test(closes_with_1009_what_is_beyond_the_limits),
         cmocka_unit_test(delivers_a_whole_message_where_it_lies),
         cmocka_unit_test(allocates_for_what_came_and_not_for_what_is_announced),

@@ -48,7 +48,7 @@ static void check_lawful(enum khp_ws_event event, const struct khp_ws_message *m
         break;
     case KHP_WS_EVENT_MESSAGE:
         CHECK(message->opcode == KHP_WS_TEXT || message->opcode == KHP_WS_BINARY);
-        CHECK(message->length <= limits->message);
+        CHECK(message->length <= khp_ws_most_payload(limits, message->rsv));
         CHECK((message->rsv & ~allowed_rsv) == 0);
         CHECK(text || message->opcode == KHP_WS_BINARY || message->rsv != 0);
         break;
@@ -99,7 +99,7 @@ static struct record read_in_pieces(const uint8_t *stream, size_t n, uint8_t opt
             event = khp_ws_reader_next(&reader, piece + done, size - done, &used, &message);
             CHECK(used <= size - done);
             done += used;
-            CHECK(reader.capacity <= limits.message);
+            CHECK(reader.capacity <= khp_ws_most_payload(&limits, reader.allowed_rsv));
             CHECK(!over || event == KHP_WS_EVENT_NONE);
             over = over || event == KHP_WS_EVENT_CLOSE || event == KHP_WS_EVENT_ERROR;
             check_lawful(event, &message, &limits, reader.allowed_rsv);
