@@ -212,7 +212,7 @@ BACKENDS ?= uv poll
 LIMIT ?= 300
 LUA_SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
 # These are run with each backend; of the peers Chromium only with the first (spec/peers/peers.lua).
-E2E_SPECS := $(filter-out spec/peers/browser_spec.lua,$(filter spec/e2e/% spec/peers/%,$(LUA_SPECS)))
+E2E_SPECS := $(filter-out spec/peers/browser_spec.lua spec/peers/versions_spec.lua,$(filter spec/e2e/% spec/peers/%,$(LUA_SPECS)))
 # What became of each test, for the table of conformance.
 RESULTS := $(BUILD)/results
 SUITES = --limit $(LIMIT) --log $(RESULTS) \
