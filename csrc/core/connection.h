@@ -19,7 +19,7 @@ enum { KHP_CONN_LARGE = 64 * 1024 };
 
 /* What the connections with the same settings have moved so far. */
 struct khp_conn_traffic {
-    uint64_t messages_in, messages_out; /* text and binary */
+    uint64_t messages_in, messages_out; /* text and binary, after the handshakes */
     uint64_t bytes_in, bytes_out;       /* of the streams, handshakes included, TLS not */
 };
 

@@ -31,9 +31,6 @@ local DO_NOT_COME_BACK = { [1008] = true }
 -- A server may ask for patience, and for no more than this, in seconds.
 local MOST_PATIENCE = 3600
 
--- What a frame needs beside the message, at most (RFC 6455 5.2).
-local FRAME = 14
-
 local declaration
 do
   local entries = {
@@ -339,7 +336,7 @@ local function store(self, message, kind)
   local most = self.options.queue
   if most == 0 then
     return nil, "there is no connection", "ECLOSED", {}
-  elseif #message + FRAME > self.bounds.queue then
+  elseif #message + core.frame.HEADER_MAX > self.bounds.queue then
     return nil, "the message is larger than the send queue may be", "ELIMIT", {}
   elseif self.bytes + #message > most then
     return nil, "no more messages are kept: they have " .. self.bytes .. " bytes", "ELIMIT", {}

@@ -117,6 +117,17 @@ describe("a server", function()
       assert.equal(3, server:stats().messages_in) -- what was counted stays
     end)
 
+    it("the application's messages, and not those of the extended handshake", function()
+      serve {}
+      local conn = assert(khp.connect(url))
+      assert.is_true(conn.khp)
+      conn:send "hello"
+      assert.equal("hello", (conn:receive(5)))
+      conn:close()
+      gone()
+      assert.same({ 1, 1 }, { server:stats().messages_in, server:stats().messages_out })
+    end)
+
     it("how long policies take, waiting included", function()
       serve {
         policy = {

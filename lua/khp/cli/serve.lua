@@ -61,13 +61,10 @@ function serve.describe(command)
     :choices { "error", "warn", "info", "debug", "off" }
 end
 
--- RFC 6455 5.2: what a frame needs beside the message, at most.
-local FRAME = 14
-
 -- Nothing more is read from who does not read the answers.
 local function echo(conn)
   for message, kind in conn:each() do
-    if #message > limits.defaults.queue - FRAME then
+    if #message > limits.defaults.queue - core.frame.HEADER_MAX then
       return conn:close(1009, "larger than what can be sent")
     end
     while not conn:send(message, kind) do
