@@ -168,6 +168,7 @@ build = {
     ["khp.extension.pipeline"] = "lua/khp/extension/pipeline.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
+    ["khp.json"] = "lua/khp/json.lua",
     ["khp.kaazing.client"] = "lua/khp/kaazing/client.lua",
     ["khp.kaazing.dialect"] = "lua/khp/kaazing/dialect.lua",
     ["khp.kaazing.opening"] = "lua/khp/kaazing/opening.lua",

@@ -98,7 +98,7 @@ local function write(self, state, machine, fields, outcome)
   local asked = add_request(fields, machine)
   local peer = self.peer or {}
   fields.event, fields.peer, fields.port = "handshake", peer.host or peer.path or "", peer.port
-  fields.seconds = clock() - state.began
+  fields.seconds = math.floor((clock() - state.began) * 1e6 + 0.5) / 1e6
   local words = { outcome }
   if state.attempt and state.attempt > 1 then
     fields.attempts = state.attempt
