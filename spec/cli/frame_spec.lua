@@ -122,10 +122,10 @@ describe("khp", function()
   end)
 
   it("ends quietly where nobody reads what it writes", function()
-    local pipe = io.popen("{ " .. LUA .. " bin/khp limits 2>&3; echo $? >&3; } 3>&1 | true")
+    local pipe = io.popen("{ { sleep 0.1; " .. LUA .. " bin/khp limits 2>&3; echo $? >&3; } | true; } 3>&1")
     local output = pipe:read "*a"
     pipe:close()
-    assert.is_true(output == "0\n" or output == "141\n" or output == "", output) -- 141: by the system's SIGPIPE
+    assert.equal("0\n", output)
   end)
 
   it("says what to install where argparse is not there, and the library does without", function()

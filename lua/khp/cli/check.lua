@@ -3,6 +3,7 @@
 -- must not know how policies are tested.
 
 local cli = require "khp.cli"
+local frame = require "khp.cli.frame"
 local test = require "khp.policy.test"
 
 local check = {
@@ -20,6 +21,7 @@ khp check policies/*.lua | grep '^not ok']],
 ---@param command table
 function check.describe(command)
   command:argument "FILE":target "files":args "+":description "A policy."
+    :convert(frame.filled("FILE", "a file"))
 end
 
 -- Takes one result after the other.
@@ -36,10 +38,14 @@ local function new_report()
   return report
 end
 
+local function is_unreadable(message)
+  return message:find "No such file" or message:find "Permission denied" or message:find ": cannot be read$"
+end
+
 local function check_file(report, path)
   local functions, results, side = test.run(path)
   if not functions then
-    return report.add(path, results)
+    return report.add(path, is_unreadable(results) and results .. "\nIs the path right, may you read it?" or results)
   end
   report.add(("%s: a %s's policy"):format(path, side))
   for _, result in ipairs(results) do
