@@ -3,7 +3,7 @@ package = "khp"
 version = "scm-1"
 
 description = {
-  summary = "WebSocket client and server whose handshake is a program",
+  summary = "WebSocket client and server with programmable handshakes",
   detailed = [[
 khp is a WebSocket library that speaks the Kaazing WebSocket Handshake Protocol: after the ordinary opening, client and
 server exchange HTTP messages inside the socket, and Lua policies on both sides decide about challenges, redirects and

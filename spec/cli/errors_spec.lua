@@ -232,7 +232,7 @@ return {
     local pair = ("--port 0 --tls %slocalhost.pem %slocalhost.key "):format(certs, certs)
     local text = file("text", "no certificate")
     all_say(FAILED, {
-      { "serve --port 0 --tls /no/cert.pem /no/key.pem", "/no/cert.pem: No such file", "--tls CERT KEY", "openssl req" },
+      { "serve --port 0 --tls /no/cert.pem /no/key.pem", "/no/cert.pem: No such file", "--tls CERT KEY", "openssl" },
       { ("serve --port 0 --tls %slocalhost.pem %sca.key"):format(certs, certs), "openssl req" },
       { ("serve --port 0 --tls %s %s"):format(text, text), text .. ": ", "openssl req" },
       { "serve --port 0 --tls " .. folder .. " " .. folder, folder .. ": ", "openssl req" },

@@ -26,6 +26,7 @@ describe("khp", function()
       assert.matches("Examples:\n +%S*.*khp " .. name, output)
       for line in output:gmatch "[^\n]+" do
         assert.is_true(utf8.len(line) <= 80, line)
+        assert.is_nil(line:match "^    +%-%a ", line) -- names of options begin in one column
       end
       assert.same({ output, "", 0 }, { khp("help " .. name) })
     end
@@ -34,13 +35,16 @@ describe("khp", function()
   it("tells its version and those of what it stands on", function()
     local output = khp "--version"
     assert.matches("^khp " .. require("khp")._VERSION:gsub("%p", "%%%0") .. "\n", output)
-    for _, name in ipairs { "libwebsockets", "OpenSSL", "libuv", "zlib", "Lua" } do
+    for _, name in ipairs { "libwebsockets", "OpenSSL", "libuv", "zlib" } do
       assert.matches("\n" .. name .. " %d+%.%d+", output)
     end
+    assert.matches("\nLua %d+%.%d+%.%d+\n", output)
   end)
 
-  it("lists the limits", function()
+  it("lists the limits, which --help shows how to search", function()
+    local word = khp("limits --help"):match "khp limits | grep (%w+)"
     local output = khp "limits"
+    assert.matches(word, output)
     for _, limit in ipairs(require("khp.limits").list) do
       assert.matches("\n" .. limit.name .. " +[%d.]+ " .. limit.unit, "\n" .. output)
     end
@@ -95,6 +99,22 @@ describe("khp", function()
     assert.matches("check", offers "khp ch")
     assert.matches("%-%-port", offers "khp serve --p")
     assert.equal("error\n", offers "khp serve --level er")
+    assert.equal("bash zsh fish\n", offers "khp completion ''")
+    assert.equal("-h --help\n", offers "khp limits -")
+  end)
+
+  it("offers the shells to fish", function()
+    if not os.execute "command -v fish >/dev/null" then
+      return pending "there is no fish here"
+    end
+    local path = command.file(khp "completion fish" .. "complete -C 'khp completion '\n")
+    local pipe = io.popen("HOME=/nonexistent fish --no-config " .. path .. " 2>/dev/null")
+    local output = pipe:read "*a"
+    pipe:close()
+    os.remove(path)
+    for _, shell in ipairs { "bash", "zsh", "fish" } do
+      assert.matches("%f[%w]" .. shell .. "%f[%W]", output)
+    end
   end)
 
   it("completes what is typed in zsh", function()

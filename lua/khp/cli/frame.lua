@@ -48,9 +48,14 @@ local function flag_that_says(parser, names, description, text)
   end)
 end
 
+-- argparse moves a short name to the right where the long one gets a line of its own.
+local function align(help)
+  return (help:gsub("\n   ( +)(%-%a %u+,)", "\n   %2%1"))
+end
+
 local function add_help(parser)
   flag_that_says(parser, "-h --help", "Show this help.", function()
-    return parser:get_help() .. "\n"
+    return align(parser:get_help()) .. "\n"
   end)
 end
 

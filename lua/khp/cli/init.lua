@@ -3,8 +3,8 @@
 
 local cli = {}
 
---- Exit statuses: all went well; the peer, the network or a file failed; the command was called in a wrong way; somebody
---- pressed Ctrl-C (as shells tell it: 128 and the signal's number).
+--- Exit statuses: all went well; the peer, the network or a file failed; the command was called in a wrong way; Ctrl-C
+--- was pressed (as shells tell it: 128 and the signal's number).
 cli.OK, cli.FAILED, cli.MISUSE, cli.INTERRUPTED = 0, 1, 2, 130
 
 ---@class khp.cli.Command  what the file of a command returns

@@ -137,8 +137,10 @@ end
 -- Hints ---------------------------------------------------------------------------------------------------------------
 
 local IS_IT_THERE = "Is the path right, may you read it?"
-local TRY_PAIR = "--tls CERT KEY wants two PEM files that belong together; a pair to try with: openssl req -x509 -nodes\n"
-  .. "-newkey rsa:2048 -subj /CN=localhost -keyout key.pem -out cert.pem"
+local TRY_PAIR = "--tls CERT KEY wants two PEM files that belong together. A pair to try with:\n"
+  .. "openssl req -x509 -nodes -newkey rsa:2048 -subj /CN=localhost -keyout key.pem -out cert.pem"
+local SCRIPT_WANTED = "--script wants a Lua file that returns on_open(conn), or a table of the options of khp.listen."
+local TABLE_WANTED = "The file returns on_open(conn), or a table of the options of khp.listen."
 
 local function begins_with(text, beginning)
   return beginning ~= nil and beginning ~= "" and text:sub(1, #beginning) == beginning
@@ -174,8 +176,8 @@ local function about_tls(message, given)
 end
 
 local OF_SOCKETS = {
-  { "Address already in use", "Something is there: the socket of a server that runs, or a file. Remove it if nothing needs "
-    .. "it, or choose another path." },
+  { "Address already in use", "Something is there: the socket of a server that runs, or a file. Remove it if nothing "
+    .. "needs it, or choose another path." },
   { "Permission denied", "You may not create a socket in that folder: choose another path." },
   { "No such file", "The folder of the socket does not exist: create it, or choose another path." },
   { "has 1 to %d+ bytes", "Choose a shorter path." },
@@ -212,8 +214,8 @@ local function explain(problem, given)
       return ("routes[%d]"):format(i - 1)
     end)
   end
-  return (given.script and given.script .. ": " or "") .. message, message:find "^limits: " and
-    "khp limits lists the limits." or "The file returns on_open(conn), or a table of the options of khp.listen."
+  return (given.script and given.script .. ": " or "") .. message,
+    message:find "^limits: " and "khp limits lists the limits." or TABLE_WANTED
 end
 
 local function fail(message, ...)
@@ -310,7 +312,7 @@ function serve.run(given)
   if given.script then
     app, message = script.load(given.script)
     if not app then
-      return fail(message, "--script wants a Lua file that returns on_open(conn), or a table of the options of khp.listen.")
+      return fail(message, SCRIPT_WANTED)
     end
   end
   local options = gather(given, app, function()
