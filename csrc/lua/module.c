@@ -19,8 +19,8 @@ static void set_version(lua_State *L, const char *name, const char *words) {
     lua_setfield(L, -2, name);
 }
 
-/* core.versions() → { libwebsockets =, libuv =, openssl =, zlib =, lua = }: of those that are loaded, and of the
- * Lua that this was compiled for. */
+/* core.versions() → { libwebsockets =, libuv =, openssl =, zlib =, lua = }: of those that are
+ * loaded, and of the Lua that this was compiled for. */
 static int versions(lua_State *L) {
     struct khp_net_versions net = khp_net_versions();
     lua_createtable(L, 0, 5);
