@@ -239,9 +239,10 @@ local function reloadable(options, app)
 end
 
 local function reload(server, app, what)
-  local commit, ok, message
+  local commit, ok, message, changed
   if app then
     commit, message = app:again()
+    changed = commit and message
   end
   if commit or not app then
     ok, message = server:reload()
@@ -251,6 +252,9 @@ local function reload(server, app, what)
     return
   elseif commit then
     commit()
+  end
+  if changed and changed[1] then
+    khp.log.warn("%s: what has changed in %s takes effect after a restart", app.path, table.concat(changed, ", "))
   end
   khp.log.info(what ~= "" and "loaded again: " .. what or "there is nothing to load again")
 end
