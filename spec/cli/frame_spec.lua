@@ -148,6 +148,20 @@ describe("khp", function()
     assert.equal("0\n", output)
   end)
 
+  it("says how to be found where Lua does not find its modules", function()
+    local away = "env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 LUA_CPATH=/nonexistent/?.so LUA_PATH="
+    local output, errors, status = khp("limits", away .. "'/nonexistent/?.lua'")
+    assert.same({ "", 2 }, { output, status })
+    assert.equal([[
+khp: Lua does not find the module khp.cli
+In a checkout, run: make && eval "$(make -s env)"
+Elsewhere, LUA_PATH and LUA_CPATH must name the folders in which khp was installed.
+]], errors)
+    output, errors, status = khp("limits", away .. "'lua/?.lua;lua/?/init.lua;;'")
+    assert.same({ "", 2 }, { output, status })
+    assert.matches("^khp: Lua does not find the module khp.core, .*\n.*make.*\n.*LUA_CPATH[^\n]*\n$", errors)
+  end)
+
   it("says what to install where argparse is not there, and the library does without", function()
     local path = os.tmpname()
     os.remove(path)

@@ -95,10 +95,16 @@ end
 
 local function run(arguments)
   local found, frame = pcall(require, "khp.cli.frame")
-  if not found and tostring(frame):find("module 'argparse' not found", 1, true) then
-    return cli.misuse("the command line needs the Lua module argparse, which is not installed",
-      "Install it: apt-get install lua-argparse, or luarocks --lua-version=5.4 install argparse")
-  elseif not found then
+  if not found then
+    local missing = tostring(frame):match "module '(%S+)' not found"
+    if missing == "argparse" then
+      return cli.misuse("the command line needs the Lua module argparse, which is not installed",
+        "Install it: apt-get install lua-argparse, or luarocks --lua-version=5.4 install argparse")
+    elseif missing == "khp.core" then
+      return cli.misuse("Lua does not find the module khp.core, which is written in C",
+        'In a checkout, run: make && eval "$(make -s env)"',
+        "Elsewhere, LUA_CPATH must name the folder in which khp was installed.")
+    end
     error(frame, 0)
   end
   require("khp.core").signal("PIPE", "ignore") -- a write that nobody reads fails instead, with EPIPE
