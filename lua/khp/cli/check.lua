@@ -11,8 +11,8 @@ local check = {
   usage = "FILE…",
   description = [[
 Loads each policy, checks it against the contract and runs its own tests, without a socket. The output is TAP;
-below a test that failed stands what differs: "-" was expected and did not come, "+" came and was not expected.
-Exit status: 0 when all is well, 1 when something failed. docs/policies.md tells how a policy says what it should do.]],
+below a failed test are the differences: "-" was expected and is missing, "+" is there and was not expected.
+Exit status: 0 when all is well, 1 when something failed. docs/policies.md describes tests of policies.]],
   examples = [[
 khp check members.lua
 khp check policies/*.lua | grep '^not ok']],

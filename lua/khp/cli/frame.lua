@@ -108,7 +108,7 @@ function frame.parser()
     :help_max_width(WIDTH)
     :help_description_margin(MARGIN)
   add_help(parser)
-  flag_that_says(parser, "--version", "Show the versions of khp and of what it stands on.", version)
+  flag_that_says(parser, "--version", "Show the versions of khp and of its libraries.", version)
   local commands = {}
   for _, name in ipairs(frame.commands) do
     commands[name] = add_command(parser, name)

@@ -11,14 +11,14 @@ local limits = require "khp.limits"
 local script = require "khp.cli.script"
 
 local serve = {
-  summary = "serves an echo or a script, under a policy or none",
+  summary = "a WebSocket server: an echo, or your script, with a policy or without",
   usage = "[OPTION …] [POLICY]",
   description = [[
-Answers each message with itself, or as a script says, under the policy if there is one. Says on standard output
-where it listens, and on standard error what happens: a line for each handshake.
+Without a script it answers each message with the same message. It prints its URL on standard output and logs to
+standard error: one line for each handshake.
 
 SIGHUP loads the policy, the script's callbacks and the certificates again: they are checked, the policy's own
-tests are run, and if anything is wrong all stays as it was. SIGINT and SIGTERM shut down gracefully: no new
+tests are run, and if anything is wrong the server keeps all of the old ones. SIGINT and SIGTERM shut down gracefully: no new
 connections, 1001 to the open ones, and some time for their answers; a second signal ends at once.]],
   examples = [[
 khp serve
@@ -58,18 +58,18 @@ function serve.describe(command)
     :convert(frame.filled("--unix", "a path"))
   command:option("--tls", "TLS with this certificate (and its chain) and its key, in PEM files."):args(2)
     :argname { "CERT", "KEY" }:convert(frame.filled("--tls", "two files"))
-  command:option("--client-ca", "Only clients with a certificate of this authority."):argname "FILE"
+  command:option("--client-ca", "Accept only clients with a certificate that this authority signed."):argname "FILE"
     :convert(frame.filled("--client-ca", "a file"))
-  command:option("--protocol", "Agree to this subprotocol; for several, say it again, the preferred one first.")
+  command:option("--protocol", "A subprotocol to accept. May be repeated, in order of preference.")
     :count "*":argname "NAME":target "protocols":convert(token)
-  command:option("--root", "Show the files of this folder to ordinary requests."):argname "DIR"
+  command:option("--root", "Serve the files of this folder to ordinary HTTP requests."):argname "DIR"
     :convert(frame.filled("--root", "a folder"))
-  command:flag("--metrics", "Show numbers for Prometheus and the like at /metrics.")
+  command:flag("--metrics", "Serve metrics at /metrics, for Prometheus and others (OpenMetrics).")
   command:option("--drain", "The time that open connections have to close when the server ends.", "5"):argname "SECONDS"
     :convert(frame.number("--drain", 0))
-  command:option("--log", "The form of the log: text, or json: an object a line.", "text"):argname "FORM"
+  command:option("--log", "The format of the log: text, or json (one object per line).", "text"):argname "FORM"
     :choices { "text", "json" }
-  command:option("--level", "What the log tells: error, warn, info, debug, or off.", "info"):argname "LEVEL"
+  command:option("--level", "The least important messages to log: error, warn, info, debug, or off.", "info"):argname "LEVEL"
     :choices { "error", "warn", "info", "debug", "off" }
 end
 
