@@ -279,6 +279,10 @@ return {
         end
       end
     end
+    says("serve --port 0 --script " .. file("app.lua", "return { tls = { cert = '/no/c', key = '/no/k' } }"), FAILED,
+      "/no/c: No such file", "the script's option tls")
+    says("serve --port 0 --script " .. file("app.lua", "return { root = '/no/such' }"), FAILED,
+      "/no/such: No such file", "The script's option root wants a folder")
     says("serve --script " .. file("app.lua", "return { limits = { mesage = 1 } }"), FAILED,
       "app.lua: limits: unknown option 'mesage', did you mean 'message'?", "khp limits lists")
   end)

@@ -18,8 +18,9 @@ Without a script it answers each message with the same message. It prints its UR
 standard error: one line for each handshake.
 
 SIGHUP loads the policy, the script's callbacks and the certificates again: they are checked, the policy's own
-tests are run, and if anything is wrong the server keeps all of the old ones. SIGINT and SIGTERM shut down gracefully: no new
-connections, 1001 to the open ones, and some time for their answers; a second signal ends at once.]],
+tests are run, and if anything is wrong the server keeps all of the old ones. SIGINT and SIGTERM shut down
+gracefully: no new connections, 1001 to the open ones, and some time for their answers; a second signal ends at
+once.]],
   examples = [[
 khp serve
 khp serve --port 9000 members.lua
@@ -69,7 +70,8 @@ function serve.describe(command)
     :convert(frame.number("--drain", 0))
   command:option("--log", "The format of the log: text, or json (one object per line).", "text"):argname "FORM"
     :choices { "text", "json" }
-  command:option("--level", "The least important messages to log: error, warn, info, debug, or off.", "info"):argname "LEVEL"
+  command:option("--level", "The least important messages to log: error, warn, info, debug, or off.", "info")
+    :argname "LEVEL"
     :choices { "error", "warn", "info", "debug", "off" }
 end
 
@@ -172,7 +174,7 @@ local function about_tls(message, given)
   if given.client_ca and begins_with(message, given.client_ca) then
     return "--client-ca wants a PEM file with the certificates of the authorities that signed the clients'."
   end
-  return given.tls and TRY_PAIR
+  return given.tls and TRY_PAIR or "It is a file that the script's option tls names: is it there, is it in PEM?"
 end
 
 local OF_SOCKETS = {
@@ -196,7 +198,7 @@ local function hint(message, code, given, options)
   elseif code == "EPOLICY" then
     return about_policy(message, options)
   elseif message:find "^root: " then
-    return "--root wants a folder that exists and that you may read."
+    return (given.root and "--root" or "The script's option root") .. " wants a folder that exists and that you may read."
   end
   for _, one in ipairs(options.path and OF_SOCKETS or OF_ADDRESSES) do
     if message:find(one[1]) then
