@@ -198,7 +198,8 @@ local function hint(message, code, given, options)
   elseif code == "EPOLICY" then
     return about_policy(message, options)
   elseif message:find "^root: " then
-    return (given.root and "--root" or "The script's option root") .. " wants a folder that exists and that you may read."
+    local option = given.root and "--root" or "The script's option root"
+    return option .. " wants a folder that exists and that you may read."
   end
   for _, one in ipairs(options.path and OF_SOCKETS or OF_ADDRESSES) do
     if message:find(one[1]) then
