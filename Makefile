@@ -119,11 +119,22 @@ install: ## copies what was built to PREFIX (LUADIR LIBDIR BINDIR MANDIR DESTDIR
 	@mkdir -p "$(DESTDIR)$(LIBDIR)/khp" "$(DESTDIR)$(BINDIR)"
 	$(INSTALL) -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/khp/core.so"
 	@for program in $(PROGRAMS); do \
-		sed '1s|lua5.4|$(notdir $(LUA))|' bin/$$program >"$(DESTDIR)$(BINDIR)/$$program" && \
+		{ sed '1s|lua5.4|$(notdir $(LUA))|;1q' bin/$$program; $(KNOW_PATHS); sed 1d bin/$$program; } \
+			>"$(DESTDIR)$(BINDIR)/$$program" && \
 		chmod 755 "$(DESTDIR)$(BINDIR)/$$program" || exit 1; \
 	done
 	@mkdir -p "$(DESTDIR)$(MANDIR)/man1" && $(INSTALL) -m 644 docs/khp.1 "$(DESTDIR)$(MANDIR)/man1/khp.1"
 	@$(foreach shell,bash zsh fish,$(call complete,$(shell)) &&) true
+	@$(if $(AWAY),echo "Lua does not search $(LUADIR). The program khp does; other programs find the modules with:"; \
+		echo "export LUA_PATH='$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;;' LUA_CPATH='$(LIBDIR)/?.so;;'")
+
+# Where Lua does not look for modules by itself, the installed program knows where its own are. Not empty then.
+AWAY = $(shell env -u LUA_PATH -u LUA_CPATH -u LUA_PATH_5_4 -u LUA_CPATH_5_4 $(LUA) -e 'local function has(path, name) \
+	return (";" .. path .. ";"):find(";" .. name .. ";", 1, true) end \
+	print(has(package.path, "$(LUADIR)/?.lua") and has(package.path, "$(LUADIR)/?/init.lua") and \
+	has(package.cpath, "$(LIBDIR)/?.so") and "" or "away")')
+KNOW_PATHS = $(if $(AWAY),printf '%s\n' 'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
+	'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath',true)
 
 # Where the shells look for completions; the command line says them itself. Without argparse there is none.
 completion_bash = $(BASH_COMPLETIONS)/khp

@@ -3,7 +3,7 @@ package = "khp"
 version = "scm-1"
 
 description = {
-  summary = "WebSocket client and server whose handshake is a program",
+  summary = "WebSocket client and server with programmable handshakes",
   detailed = [[
 khp is a WebSocket library that speaks the Kaazing WebSocket Handshake Protocol: after the ordinary opening, client and
 server exchange HTTP messages inside the socket, and Lua policies on both sides decide about challenges, redirects and
@@ -169,6 +169,7 @@ build = {
     ["khp.extension.pipeline"] = "lua/khp/extension/pipeline.lua",
     ["khp.fetch"] = "lua/khp/fetch.lua",
     ["khp.http"] = "lua/khp/http.lua",
+    ["khp.json"] = "lua/khp/json.lua",
     ["khp.kaazing"] = "lua/khp/kaazing/init.lua",
     ["khp.kaazing.client"] = "lua/khp/kaazing/client.lua",
     ["khp.kaazing.dialect"] = "lua/khp/kaazing/dialect.lua",

@@ -112,7 +112,7 @@ local function page()
   line '.\\" Written by `make manual` from lua/khp/cli.'
   line('.TH KHP 1 "" "khp ', khp._VERSION, '" "User Commands"')
   line ".SH NAME"
-  line "khp \\- WebSocket client and server whose handshake is a program"
+  line "khp \\- WebSocket client and server with programmable handshakes"
   line ".SH SYNOPSIS"
   for i, name in ipairs(frame.commands) do
     local usage = require("khp.cli." .. name).usage

@@ -66,7 +66,7 @@ describe("the log", function()
     log.format, log.level = "json", "info"
     log.record("info", "opened", { b = true, a = { "x", "y" }, c = 1, d = 0.25 })
     local time, rest = written[1]:match '^{"time":"([^"]+)",(.*)$'
-    assert.equal('"level":"info","message":"opened","a":["x","y"],"b":true,"c":1,"d":0.250000}\n', rest)
+    assert.equal('"level":"info","message":"opened","a":["x","y"],"b":true,"c":1,"d":0.25}\n', rest)
     local year, month, day, hour, minute, second = time:match "^(%d+)%-(%d+)%-(%d+)T(%d+):(%d+):(%d+)%.%d%d%dZ$"
     assert.truthy(year, time)
     local now = os.date("!*t")
@@ -79,8 +79,16 @@ describe("the log", function()
     assert.is_nil(line:find "[%c\127]")
     assert.is_true(core.conn.utf8(line))
     assert.truthy(line:find('"message":"a\\nkhp: error: b\\r\\u001b[2J\\u0000\\"\\\\\\u007f', 1, true), line)
-    assert.truthy(line:find('\\ufffdend"', 1, true), line)
+    assert.truthy(line:find('\\u2028\239\191\189end"', 1, true), line)
     assert.truthy(line:find('"key":"grüße \\u2028 \\u0085"', 1, true), line)
+  end)
+
+  it("writes every number, and those that JSON has no form for as null", function()
+    local huge = math.huge
+    local fields = { a = 2 ^ 70, b = huge, c = -huge, d = 0 / 0, e = math.maxinteger, f = 1e-7, g = { 1e300 } }
+    local line = log.json("info", "", fields)
+    assert.truthy(line:find('"a":1180591620717411303424,"b":null,"c":null,"d":null,"e":9223372036854775807,"f":1e-07,'
+      .. '"g":[1', 1, true), line)
   end)
 
   it("is understood by another reader of JSON", function()

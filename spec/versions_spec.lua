@@ -9,6 +9,6 @@ describe("khp.core.versions", function()
       assert.matches("^%d+%.%d+[%w.]*$", version)
     end
     table.sort(names)
-    assert.same({ "libuv", "libwebsockets", "openssl", "zlib" }, names)
+    assert.same({ "libuv", "libwebsockets", "lua", "openssl", "zlib" }, names)
   end)
 end)

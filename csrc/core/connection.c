@@ -261,6 +261,7 @@ void khp_conn_init(struct khp_conn *conn, struct khp_net_loop *loop, struct khp_
     conn->handler = handler;
     conn->owner = owner;
     conn->state = KHP_CONN_CONNECTING;
+    conn->heard = khp_net_loop_now(loop);
     conn->keepalive.fire = on_keepalive;
     conn->deadline.fire = on_deadline;
     khp_net_stream_handle(stream, &stream_handler, conn);

@@ -19,7 +19,7 @@ enum { KHP_CONN_LARGE = 64 * 1024 };
 
 /* What the connections with the same settings have moved so far. */
 struct khp_conn_traffic {
-    uint64_t messages_in, messages_out; /* text and binary */
+    uint64_t messages_in, messages_out; /* text and binary, after the handshakes */
     uint64_t bytes_in, bytes_out;       /* of the streams, handshakes included, TLS not */
 };
 
@@ -97,7 +97,7 @@ struct khp_conn {
     void *owner;
     struct khp_net_timer keepalive; /* silence; then the close handshake's patience */
     struct khp_net_timer deadline;
-    uint64_t heard; /* khp_net_loop_now() of the last bytes */
+    uint64_t heard; /* khp_net_loop_now() of the last bytes, or of the beginning */
     uint64_t sent;  /* bytes of all frames queued so far */
     uint64_t taken; /* of them, by the system, when it was last looked at */
     uint64_t moved; /* khp_net_loop_now() when that had grown, or nothing was queued */

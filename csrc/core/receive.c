@@ -61,7 +61,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
         case KHP_WS_EVENT_MESSAGE:
             if (conn->state != KHP_CONN_OPEN)
                 break;
-            conn->settings->traffic.messages_in++;
+            conn->settings->traffic.messages_in += conn->opened;
             conn->holding = conn->stepwise;
             conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
             if ((conn->holding && conn->state == KHP_CONN_OPEN) || withholds(conn)) {

@@ -36,7 +36,8 @@ static enum khp_conn_send give_up(struct khp_conn *conn) {
 static void count(struct khp_conn *conn, enum khp_ws_opcode kind, size_t n) {
     conn->sent += n;
     conn->settings->traffic.bytes_out += n;
-    conn->settings->traffic.messages_out += kind == KHP_WS_TEXT || kind == KHP_WS_BINARY;
+    conn->settings->traffic.messages_out +=
+        conn->opened && (kind == KHP_WS_TEXT || kind == KHP_WS_BINARY);
 }
 
 bool khp_conn_write(struct khp_conn *conn, const void *bytes, size_t n) {

@@ -74,5 +74,7 @@ int lkhp_open_frame(lua_State *L) {
                                          {"is_close_code", frame_is_close_code},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
+    lua_pushinteger(L, KHP_WS_HEADER_MAX); /* what a frame needs beside its payload, at most */
+    lua_setfield(L, -2, "HEADER_MAX");
     return 1;
 }

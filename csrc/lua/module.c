@@ -19,14 +19,16 @@ static void set_version(lua_State *L, const char *name, const char *words) {
     lua_setfield(L, -2, name);
 }
 
-/* core.versions() → { libwebsockets =, libuv =, openssl =, zlib = }: of those that are loaded. */
+/* core.versions() → { libwebsockets =, libuv =, openssl =, zlib =, lua = }: of those that are
+ * loaded, and of the Lua that this was compiled for. */
 static int versions(lua_State *L) {
     struct khp_net_versions net = khp_net_versions();
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     set_version(L, "libwebsockets", net.libwebsockets);
     set_version(L, "libuv", net.libuv);
     set_version(L, "openssl", OpenSSL_version(OPENSSL_VERSION));
     set_version(L, "zlib", khp_ws_deflate_version());
+    set_version(L, "lua", LUA_RELEASE);
     return 1;
 }
 

@@ -1,6 +1,7 @@
 /*
- * Signals for Lua: signal("HUP", f) → a watch that calls f() from the loop, until it is closed. For
- * programs, not for libraries: a host decides itself what its signals mean.
+ * Signals for Lua: signal("HUP", f) → a watch that calls f() from the loop, until it is closed;
+ * signal("PIPE", "ignore") ignores one from now on. For programs, not for libraries: a host decides
+ * itself what its signals mean.
  */
 #include "lua/lkhp.h"
 
@@ -31,9 +32,14 @@ static void heard(void *owner) {
 }
 
 static int signal_watch(lua_State *L) {
-    static const char *const names[] = {"HUP", "INT", "TERM", "USR1", "USR2", NULL};
-    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    static const char *const names[] = {"HUP", "INT", "TERM", "USR1", "USR2", "PIPE", NULL};
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE};
     int number = numbers[luaL_checkoption(L, 1, NULL, names)];
+    if (lua_type(L, 2) == LUA_TSTRING) {
+        luaL_argcheck(L, strcmp(lua_tostring(L, 2), "ignore") == 0, 2, "a function or 'ignore'");
+        signal(number, SIG_IGN);
+        return 0;
+    }
     luaL_checktype(L, 2, LUA_TFUNCTION);
     struct lkhp_loop *loop = lkhp_loop(L);
     struct lkhp_signal *self = lua_newuserdatauv(L, sizeof *self, 1);

@@ -5,6 +5,7 @@
 local core = require "khp.core"
 local http = require "khp.http"
 local log = require "khp.log"
+local session = require "khp.policy.session"
 
 local clock = core.loop.clock
 local format = string.format
@@ -93,13 +94,35 @@ local function add_request(fields, machine)
     asked[1] and ", protocols " .. log.quote(table.concat(asked, ", ")) or "")
 end
 
+-- A user's name as it is where nothing in it could pass for our own words.
+local function name_of(user)
+  return user:find "^[%w._@+-]+$" and log.quote(user) or log.quoted(user)
+end
+
+-- Where an answer leads, without what may be a secret.
+local function location_of(decided)
+  if decided.action ~= "redirect" or type(decided.subject) ~= "string" then
+    return nil
+  end
+  local location = decided.subject
+  if not log.enabled "debug" then
+    location = location:gsub("%?.*$", "?…"):gsub("//[^/@]*@", "//…@")
+  end
+  return log.quote(location)
+end
+
 -- The line of a handshake. outcome: in words, what comes before and after the number of a status.
 local function write(self, state, machine, fields, outcome)
   local asked = add_request(fields, machine)
   local peer = self.peer or {}
   fields.event, fields.peer, fields.port = "handshake", peer.host or peer.path or "", peer.port
-  fields.seconds = clock() - state.began
+  fields.seconds = math.floor((clock() - state.began) * 1e6 + 0.5) / 1e6
   local words = { outcome }
+  fields.user = state.session and session.user(state.session)
+  if fields.user then
+    words[#words + 1] = "as " .. name_of(fields.user)
+    fields.user = log.quote(fields.user)
+  end
   if state.attempt and state.attempt > 1 then
     fields.attempts = state.attempt
     words[#words + 1] = state.attempt .. " attempts"
@@ -151,8 +174,9 @@ function methods:answer(conn, state, machine)
   self[outcome] = self[outcome] + 1
   if log.enabled "info" then
     local status = state.unlawful and 500 or status_of(state.decided)
-    write(conn, state, machine, { outcome = outcome, status = status },
-      format("%s with %d %s", outcome, status, http.reason(status)))
+    local location = not state.unlawful and location_of(state.decided) or nil
+    write(conn, state, machine, { outcome = outcome, status = status, location = location },
+      format("%s with %d %s%s", outcome, status, http.reason(status), location and " to " .. location or ""))
   end
 end
 
@@ -184,10 +208,11 @@ function methods:miss(conn, message, code)
   if log.enabled "info" then
     local peer = conn.peer or {}
     message = log.quote(message)
-    log.record("info", format("%s: %s before it was open: %s (%s)", log.peer(conn), outcome:gsub("_", " "), message,
-      code or "ECLOSED"), {
+    local seconds = core.conn.silence(conn)
+    log.record("info", format("%s: %s before it was open: %s (%s), in %.3f ms", log.peer(conn),
+      (outcome:gsub("_", " ")), message, code or "ECLOSED", seconds * 1000), {
       event = "handshake", peer = peer.host or peer.path or "", port = peer.port, outcome = outcome, reason = message,
-      code = code or "ECLOSED",
+      code = code or "ECLOSED", seconds = seconds,
     })
   end
 end

@@ -34,9 +34,6 @@ local MOST_PATIENCE = 3600
 -- Messages that are queued at most, however short they are.
 local MOST_QUEUED = 65536
 
--- What a frame needs beside the message, at most (RFC 6455 5.2).
-local FRAME = 14
-
 local declaration
 do
   local entries = {
@@ -343,7 +340,7 @@ local function store(self, message, kind)
   local most = self.options.queue
   if most == 0 then
     return nil, "there is no connection", "ECLOSED", {}
-  elseif #message + FRAME > self.bounds.queue then
+  elseif #message + core.frame.HEADER_MAX > self.bounds.queue then
     return nil, "the message is larger than the send queue may be", "ELIMIT", {}
   elseif self.bytes + #message > most then
     return nil, "no more messages are kept: they have " .. self.bytes .. " bytes", "ELIMIT", {}

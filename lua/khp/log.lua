@@ -2,6 +2,7 @@
 -- a peer sends, a line stays one line. This file must not know what is logged, nor keep anything.
 
 local core = require "khp.core"
+local json = require "khp.json"
 
 local log = {}
 
@@ -19,44 +20,16 @@ log.format = "text"
 
 -- JSON ----------------------------------------------------------------------------------------------------------------
 
-local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r" }
-
-local function escape(c)
-  return escapes[c] or ("\\u%04x"):format(c:byte())
-end
-
--- What some reader might take for the end of a line, or a terminal for an order: NEL and the other controls of C1, and
--- the separators of lines and paragraphs.
-local function escape_high(text)
-  text = text:gsub("\194([\128-\159])", function(c)
-    return ("\\u%04x"):format(c:byte())
-  end)
-  return (text:gsub("\226\128([\168\169])", function(c)
-    return ("\\u20%02x"):format(c:byte() - 128)
-  end))
-end
-
-local function json_string(text)
-  text = text:gsub('[%c"\\\127]', escape)
-  if text:find "[\128-\255]" then
-    text = core.conn.utf8(text) and escape_high(text) or text:gsub("[\128-\255]", "\\ufffd")
-  end
-  return '"' .. text .. '"'
-end
-
+-- In a record every table is an array.
 local function json_value(value)
-  if type(value) == "table" then
-    local list = {}
-    for i = 1, #value do
-      list[i] = json_value(value[i])
-    end
-    return "[" .. table.concat(list, ",") .. "]"
-  elseif type(value) == "number" then
-    return value % 1 == 0 and ("%d"):format(value) or ("%.6f"):format(value)
-  elseif type(value) == "boolean" then
-    return tostring(value)
+  if type(value) ~= "table" then
+    return json.write(value)
   end
-  return json_string(tostring(value))
+  local list = {}
+  for i = 1, #value do
+    list[i] = json_value(value[i])
+  end
+  return "[" .. table.concat(list, ",") .. "]"
 end
 
 local function timestamp()
@@ -73,7 +46,7 @@ end
 function log.json(level, text, fields)
   local list, names = {}, {}
   local function add(name, value)
-    list[#list + 1] = json_string(name) .. ":" .. json_value(value)
+    list[#list + 1] = json.string(name) .. ":" .. json_value(value)
   end
   add("time", timestamp())
   add("level", level)
@@ -162,10 +135,15 @@ local function shorten(text, most)
   return #text > most and text:sub(1, most) .. "…" or text
 end
 
-local function escape_byte(c)
-  return (c:gsub(".", function(one)
+local function escape_bytes(some)
+  return (some:gsub(".", function(one)
     return ("\\x%02X"):format(one:byte())
   end))
+end
+
+-- Without these controls, nor those of C1 (U+0080 to U+009F), which a terminal obeys as well.
+local function escape(text, controls)
+  return (text:gsub(controls, escape_bytes):gsub("\194[\128-\159]", escape_bytes))
 end
 
 --- Escapes a peer's bytes for a log line: no control characters, no line ends, shortened if necessary.
@@ -173,8 +151,7 @@ end
 ---@param most integer? bytes; default 200
 ---@return string
 function log.quote(text, most)
-  text = shorten(text, most or 200):gsub("[%c\127]", escape_byte)
-  return (text:gsub("\194[\128-\159]", escape_byte))
+  return escape(shorten(text, most or 200), "[%z\1-\31\127]")
 end
 
 --- The same in quotation marks, in which it cannot pass for our own words.
@@ -189,8 +166,7 @@ end
 ---@param most integer? bytes; default 8000
 ---@return string
 function log.lines(text, most)
-  text = shorten(text, most or 8000):gsub("[%z\1-\8\11-\31\127]", escape_byte)
-  return (text:gsub("\194[\128-\159]", escape_byte))
+  return escape(shorten(text, most or 8000), "[%z\1-\8\11-\31\127]")
 end
 
 -- Settings ------------------------------------------------------------------------------------------------------------

@@ -22,10 +22,10 @@ metrics.TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 ---@field failed integer handshakes that failed: because of the peer, the network or TLS
 ---@field timed_out integer handshakes that timed out
 ---@field answered integer ordinary HTTP requests
----@field messages_in integer messages received
----@field messages_out integer messages sent
+---@field messages_in integer messages received, without those of the extended handshake
+---@field messages_out integer messages sent, likewise, including those that are still queued
 ---@field bytes_in integer bytes received, including handshakes and frames, excluding TLS
----@field bytes_out integer bytes sent, likewise
+---@field bytes_out integer bytes sent, likewise, including those that are still queued
 ---@field queued_bytes integer sent, but not yet taken by the operating system
 ---@field policy khp.PolicyStats decisions of policies
 
@@ -107,9 +107,10 @@ function metrics.text(stats)
   end
   family(lines, "khp_http_requests", "counter", nil, "Ordinary HTTP requests that were answered.")
   sample(lines, "khp_http_requests_total", "", stats.answered)
-  both_ways(lines, "khp_messages", nil, "Messages received and sent.", stats.messages_in, stats.messages_out)
-  both_ways(lines, "khp_traffic_bytes", "bytes", "Bytes received and sent, handshakes and frames included, TLS not.",
-    stats.bytes_in, stats.bytes_out)
+  both_ways(lines, "khp_messages", nil, "Messages received and sent (or queued), those of handshakes not.",
+    stats.messages_in, stats.messages_out)
+  both_ways(lines, "khp_traffic_bytes", "bytes",
+    "Bytes received and sent (or queued), handshakes and frames included, TLS not.", stats.bytes_in, stats.bytes_out)
   family(lines, "khp_queue_bytes", "gauge", "bytes", "Bytes that were sent and not taken by the system yet.")
   sample(lines, "khp_queue_bytes", "", stats.queued_bytes)
   family(lines, "khp_policy_seconds", "histogram", "seconds", "How long policies took to decide, waiting included.")

@@ -164,7 +164,7 @@ end
 -- RFC 7233: the first and the last byte that are asked for; false where there are none such; nil for all of it.
 local function range_of(headers, about)
   local wanted, only_if = headers.range, headers["if-range"]
-  if not wanted then
+  if not wanted or about.size == 0 then -- of nothing there are no parts
     return nil
   elseif only_if and only_if ~= about.tag and http.parse_date(only_if) ~= about.seconds then
     return nil

@@ -77,7 +77,7 @@ ok 4 - policy2: a client's policy
     assert.equal([[
 ok 1 - policy1: a server's policy
 not ok 2 - policy1:12: Who has no token
-# policy1:15: message: not what stands there
+# policy1:15: the message differs from what is expected
 # policy1:16:   | HTTP/1.1 401 Unauthorized
 # policy1:17: - | WWW-Authenticate: Token
 #             + | WWW-Authenticate: Bearer

@@ -1,6 +1,6 @@
 -- The JSON that --json prints, held against another program's reader.
 
-local json = require "khp.cli.json"
+local json = require "khp.json"
 
 describe("json.write", function()
   it("writes values in one line, with names in order and the event first", function()

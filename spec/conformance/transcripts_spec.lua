@@ -71,7 +71,7 @@ S http
   it("finds a byte that is not as written", function()
     local ok, message = run("C binary\n| GET /other HTTP/1.1\n|\n```\n", "client")
     assert.is_nil(ok)
-    assert.matches(":12: message", message)
+    assert.matches(":12: the message differs", message)
     assert.matches(":13: %- | GET /other HTTP/1.1\n *%+ | GET / HTTP/1.1\n", message)
   end)
 

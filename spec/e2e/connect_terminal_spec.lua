@@ -90,7 +90,7 @@ describe("khp connect on a terminal", function()
       conn:receive()
     end }
     output = type_at({ "< binary, 3 bytes: 00 01 ff", "> \\x04" }, url)
-    assert.truthy(output:find("\\x1B]0;owned\\x07\\x9B", 1, true), output)
+    assert.truthy(output:find("\\x1B]0;owned\\x07\\xC2\\x9B", 1, true), output)
   end)
 
   it("closes in order on Ctrl-C and gives the terminal back as it was", function()

@@ -117,6 +117,17 @@ describe("a server", function()
       assert.equal(3, server:stats().messages_in) -- what was counted stays
     end)
 
+    it("the application's messages, and not those of the extended handshake", function()
+      serve {}
+      local conn = assert(khp.connect(url))
+      assert.is_true(conn.khp)
+      conn:send "hello"
+      assert.equal("hello", (conn:receive(5)))
+      conn:close()
+      gone()
+      assert.same({ 1, 1 }, { server:stats().messages_in, server:stats().messages_out })
+    end)
+
     it("how long policies take, waiting included", function()
       serve {
         policy = {
@@ -267,6 +278,54 @@ describe("a server", function()
         { record.attempts, record.policy, record["function"] })
     end)
 
+    it("with where a redirect leads, but for its secrets", function()
+      serve {
+        policy = {
+          opening = function()
+            return redirect("ws://joe:secret@example.org/there?token=7")
+          end,
+        },
+      }
+      assert.is_nil((khp.connect(url, { khp = false, redirects = "never" })))
+      local record = line("GET / %(WebSocket%): refused with 302 Found to ws://…@example%.org/there%?…, "
+        .. "by policy: opening, ")
+      assert.equal("ws://…@example.org/there?…", record.location)
+    end)
+
+    it("with the user that the policy has found out", function()
+      serve {
+        policy = {
+          extended = function(request, session)
+            local user, challenges
+            if request.path == "/digest" then
+              user, challenges = session:digest(request, { joe = "welcome" }, { realm = "members" })
+            else
+              user = session:basic(request, { joe = "welcome", ["a, by x"] = "y" })
+            end
+            return user and accept {} or challenge(challenges or 'Basic realm="x"')
+          end,
+        },
+      }
+      local function told(path, name, password)
+        lines, records = {}, {}
+        local conn = khp.connect(url .. path, { credentials = { username = name, password = password } })
+        if conn then
+          conn:close()
+        end
+        gone()
+        return lines[1], records[1].user
+      end
+      local function as(name, text, user)
+        assert.truthy(text:find("opened with KHP, as " .. name .. ", 2 attempts, by policy: extended", 1, true), text)
+        return user
+      end
+      assert.equal("joe", as("joe", told("", "joe", "welcome")))
+      assert.equal("joe", as("joe", told("digest", "joe", "welcome")))
+      assert.equal("a, by x", as('"a, by x"', told("", "a, by x", "y")))
+      local text, user = told("", "joe", "wrong")
+      assert.is_nil(user or text:find(", as ", 1, true))
+    end)
+
     it("that a route refused, or an opening", function()
       serve {
         routes = {
@@ -276,9 +335,10 @@ describe("a server", function()
       assert.is_nil((plainly "elsewhere"))
       assert.matches("GET /elsewhere %(WebSocket%): refused with 404 Not Found, in ", lines[1])
       assert.is_nil((khp.connect(url .. "here", { khp = false, redirects = "never" })))
-      assert.matches("GET /here %(WebSocket%): refused with 307 Temporary Redirect, by policy: opening, in ", lines[2])
+      assert.matches("GET /here %(WebSocket%): refused with 307 Temporary Redirect to /there, by policy: opening, in ",
+        lines[2])
       get "/here"
-      assert.matches("GET /here: answered with 307 Temporary Redirect, by policy: opening, in ", lines[3])
+      assert.matches("GET /here: answered with 307 Temporary Redirect to /there, by policy: opening, in ", lines[3])
     end)
 
     it("that failed, with the peer's address though it is gone", function()
@@ -309,8 +369,9 @@ describe("a server", function()
       net.await(function()
         return lines[1]
       end, "a line")
-      assert.matches("^info: 127%.0%.0%.1:%d+: failed before it was open: .+ %(ETLS%)$", lines[1])
+      assert.matches("^info: 127%.0%.0%.1:%d+: failed before it was open: .+ %(ETLS%), in %d+%.%d%d%d ms$", lines[1])
       assert.same({ "handshake", "failed", "ETLS" }, { records[1].event, records[1].outcome, records[1].code })
+      assert.is_true(records[1].seconds >= 0 and records[1].seconds < 30)
       assert.equal(1, server:stats().failed)
       os.execute("rm -r " .. folder)
     end)

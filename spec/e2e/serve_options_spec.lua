@@ -1,4 +1,5 @@
--- The options of khp serve: TLS, unix sockets, files, metrics, the log; and what it says where it cannot begin.
+-- The options of khp serve: TLS, unix sockets, files, metrics, and the log. What it says where it cannot begin
+-- is in spec/cli/errors_spec.lua.
 
 local http = require "khp.http"
 local net = require "spec.support.net"
@@ -98,68 +99,5 @@ describe("khp serve", function()
     local server = served.anywhere "--level warn"
     assert.is_true((served.echoes(server.url)))
     assert.equal("", finish(server))
-  end)
-
-  describe("says what is wrong, and what to try:", function()
-    local function says(arguments, status, ...)
-      local text, code = served.fails(arguments)
-      assert.equal(status, code, text)
-      assert.matches("^khp: serve: ", text)
-      for _, pattern in ipairs { ... } do
-        assert.matches(pattern, text)
-      end
-    end
-
-    it("arguments", function()
-      says("--port x", 2, "number from 0 to 65535, not 'x'")
-      says("--hots 1", 2, "unknown option '%-%-hots'\nDid you mean '%-%-host'")
-      says("--level loud", 2, "'error', 'warn', 'info'")
-      says("--log xml", 2, "'text', 'json'")
-      says("--port", 2, "requires an argument")
-      says("--tls cert.pem", 2, "requires 2 arguments")
-      says("--drain soon", 2, "number from 0 on, not 'soon'")
-      says("--protocol 'a b'", 2, "a name without spaces and commas, not 'a b'")
-      says("a b", 2, "too many arguments")
-      says("--unix x --port 1", 2, "%-%-unix is instead of %-%-host and %-%-port")
-      says("--client-ca ca.pem", 2, "%-%-client%-ca needs %-%-tls")
-    end)
-
-    it("the place to listen on", function()
-      local server = net.serve {}
-      local _, port = server:address()
-      says("--port " .. port, 1, "127.0.0.1:" .. port .. ": Address already in use", "choose another %-%-port")
-      server:close()
-      says("--port 0 --host 203.0.113.1", 1, "203.0.113.1", "This machine has no such address")
-      says("--unix /no/such/place", 1, "/no/such/place")
-    end)
-
-    it("policies", function()
-      says("--port 0 /no/such.lua", 1, "/no/such.lua: No such file", "khp check /no/such.lua")
-      write(folder .. "/p.lua", "return {\n  extnded = function() end }")
-      says(("--port 0 %s/p.lua"):format(folder), 1, "p.lua: .*did you mean 'extended'", "khp check ")
-    end)
-
-    it("certificates and folders", function()
-      says("--port 0 --tls /no/cert.pem /no/key.pem", 1, "/no/cert.pem", "openssl req %-x509")
-      says(("--port 0 --tls %s/certs/localhost.pem %s/certs/ca.key"):format(folder, folder), 1, "openssl req")
-      says("--port 0 --root /no/such/folder", 1, "/no/such/folder: No such file", "%-%-root wants a folder")
-    end)
-
-    it("scripts", function()
-      says("--port 0 --script /no/app.lua", 1, "/no/app.lua: No such file", "%-%-script wants a Lua file")
-      for text, pattern in pairs {
-        ["return {"] = "app.lua:1: unexpected symbol near <eof>",
-        ["\nlocal x = nil + 1"] = "app.lua:2: attempt to perform arithmetic on a nil value",
-        ["x = 1"] = "app.lua: must return a function on_open%(conn%), or a table .*, not nothing",
-        ["return 5"] = "app.lua: must return .*, not number",
-        ["return { on_open = 5 }"] = "app.lua: on_open: a function expected, not number",
-        ["return { on_opne = print }"] = "app.lua: unknown option 'on_opne', did you mean 'on_open'?",
-        ["return { limits = { mesage = 1 } }"] = "app.lua: limits: unknown option 'mesage', did you mean 'message'?",
-        ["error {}"] = "app.lua: an error that is a table",
-      } do
-        write(folder .. "/app.lua", text)
-        says(("--port 0 --script %s/app.lua"):format(folder), 1, pattern)
-      end
-    end)
   end)
 end)

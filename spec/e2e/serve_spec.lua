@@ -110,6 +110,31 @@ describe("khp serve", function()
       assert.equal(0, select(2, server:finish()))
     end)
 
+    it("says what of a new one takes a restart", function()
+      local text = [[
+        local limits = { message = 5 }
+        return {
+          protocols = { "a" }, limits = limits, routes = { { on_open = function() return limits end } },
+          on_message = function(conn, text) conn:send(text) end,
+        }]]
+      write(path, text)
+      local server = served.anywhere("--script " .. path)
+      server:signal "HUP"
+      server:await "loaded again"
+      assert.is_nil(server:log():find "restart")
+      write(path, "\n" .. text:gsub("send%(text%)", "send(text .. text)"))
+      server:signal "HUP"
+      server:await "loaded again.*loaded again"
+      assert.is_nil(server:log():find "restart")
+      text = text:gsub('"a"', '"a", "b"'):gsub("return limits", "return 5"):gsub("limits = limits,", "root = '.',")
+      write(path, text)
+      server:signal "HUP"
+      server:await("warn: " .. path:gsub("%p", "%%%0") ..
+        ": what has changed in limits, protocols, root, routes takes effect after a restart")
+      server:signal "TERM"
+      assert.equal(0, select(2, server:finish()))
+    end)
+
     it("takes its options, under those of the command line", function()
       write(path, [[
         return {

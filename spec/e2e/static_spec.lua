@@ -177,6 +177,9 @@ describe("the files of a folder", function()
       assert.same(expected, { answer.status, answer.body, answer.headers["content-range"] }, range)
       assert.equal(#expected[2], answer.length)
     end
+    for _, range in ipairs { "bytes=0-", "bytes=0-0", "bytes=-1" } do
+      assert.equal(200, ask("/empty.css", "Range: " .. range .. "\r\n").status) -- of nothing there are no parts
+    end
     local function conditional(condition)
       return status(name, "Range: bytes=0-0\r\nIf-Range: " .. condition .. "\r\n")
     end

@@ -1,6 +1,7 @@
 -- What a session does for a policy: Basic, Digest and Bearer, for the first request of a client and for the replay.
 
 local auth = require "khp.auth"
+local crypto = require "khp.crypto"
 local http = require "khp.http"
 local session = require "khp.policy.session"
 
@@ -152,5 +153,26 @@ describe("a policy's session", function()
       assert.is_nil(user)
       assert.is_string(message)
     end
+  end)
+
+  it("remembers for the log whom it has accepted last, and never a token", function()
+    local one = new()
+    local function check(said)
+      return function()
+        return said
+      end
+    end
+    assert.is_nil(session.user(one))
+    one:basic(request("Basic " .. crypto.base64 "joe:welcome"), MEMBERS)
+    assert.equal("joe", session.user(one))
+    one:basic(request("Basic " .. crypto.base64 "joe:wrong"), MEMBERS)
+    assert.is_nil(session.user(one))
+    for said, user in pairs { ann = "ann", t0ken = false, [true] = false, [check] = false } do
+      one:bearer(request "Bearer t0ken", check(said))
+      assert.equal(user or nil, session.user(one))
+    end
+    one:bearer(request "Bearer t0ken", check "ann")
+    one:bearer(request(), check "ann")
+    assert.is_nil(session.user(one))
   end)
 end)

@@ -83,14 +83,6 @@ function served.stop()
   running = {}
 end
 
---- What it says where it does not listen: its standard error and its exit status.
-function served.fails(arguments)
-  local pipe = assert(io.popen(("%s bin/khp serve %s 2>&1"):format(lua, arguments)))
-  local text = pipe:read "*a"
-  local _, _, status = pipe:close()
-  return text, status
-end
-
 --- Echoes it what it is sent? false and the status where it does not let us in.
 function served.echoes(url, options)
   local conn, message, _, detail = khp.connect(url, options)

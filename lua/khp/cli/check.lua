@@ -3,6 +3,7 @@
 -- must not know how policies are tested.
 
 local cli = require "khp.cli"
+local frame = require "khp.cli.frame"
 local test = require "khp.policy.test"
 
 local check = {
@@ -10,8 +11,8 @@ local check = {
   usage = "FILE…",
   description = [[
 Loads each policy, checks it against the contract and runs its own tests, without a socket. The output is TAP;
-below a test that failed stands what differs: "-" was expected and did not come, "+" came and was not expected.
-Exit status: 0 when all is well, 1 when something failed. docs/policies.md tells how a policy says what it should do.]],
+below a failed test are the differences: "-" was expected and is missing, "+" is there and was not expected.
+Exit status: 0 when all is well, 1 when something failed. docs/policies.md describes tests of policies.]],
   examples = [[
 khp check members.lua
 khp check policies/*.lua | grep '^not ok']],
@@ -20,6 +21,7 @@ khp check policies/*.lua | grep '^not ok']],
 ---@param command table
 function check.describe(command)
   command:argument "FILE":target "files":args "+":description "A policy."
+    :convert(frame.filled("FILE", "a file"))
 end
 
 -- Takes one result after the other.
@@ -36,10 +38,14 @@ local function new_report()
   return report
 end
 
+local function is_unreadable(message)
+  return message:find "No such file" or message:find "Permission denied" or message:find ": cannot be read$"
+end
+
 local function check_file(report, path)
   local functions, results, side = test.run(path)
   if not functions then
-    return report.add(path, results)
+    return report.add(path, is_unreadable(results) and results .. "\nIs the path right, may you read it?" or results)
   end
   report.add(("%s: a %s's policy"):format(path, side))
   for _, result in ipairs(results) do

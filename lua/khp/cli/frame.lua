@@ -16,6 +16,9 @@ frame.commands = { "serve", "connect", "check", "decode", "limits", "completion"
 
 local WIDTH, MARGIN = 80, 26
 
+-- What an option without an upper bound takes at most: longer than any timer runs, and no infinity.
+local MOST = 1e9
+
 local ENDING = [[
 Examples:
    khp serve                    an echo server on ws://127.0.0.1:8000/
@@ -32,7 +35,7 @@ local function version()
   for _, name in ipairs { "libwebsockets", "OpenSSL", "libuv", "zlib" } do
     lines[#lines + 1] = name .. " " .. versions[name:lower()]
   end
-  lines[#lines + 1] = jit and jit.version or _VERSION
+  lines[#lines + 1] = jit and jit.version or "Lua " .. versions.lua
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -40,13 +43,19 @@ end
 local function flag_that_says(parser, names, description, text)
   parser:flag(names):description(description):action(function()
     cli.write(text())
+    cli.flush()
     cli.finish(cli.OK)
   end)
 end
 
+-- argparse moves a short name to the right where the long one gets a line of its own.
+local function align(help)
+  return (help:gsub("\n   ( +)(%-%a %u+,)", "\n   %2%1"))
+end
+
 local function add_help(parser)
   flag_that_says(parser, "-h --help", "Show this help.", function()
-    return parser:get_help() .. "\n"
+    return align(parser:get_help()) .. "\n"
   end)
 end
 
@@ -92,14 +101,14 @@ end
 function frame.parser()
   local parser = argparse "khp"
     :usage "usage: khp COMMAND [ARGUMENT …]"
-    :description "WebSocket whose handshake is a program: a server, a client, and what helps with both."
+    :description "A WebSocket server and client with programmable handshakes, and tools for both."
     :epilog(ENDING)
     :add_help(false)
     :command_target "command"
     :help_max_width(WIDTH)
     :help_description_margin(MARGIN)
   add_help(parser)
-  flag_that_says(parser, "--version", "Show the versions of khp and of what it stands on.", version)
+  flag_that_says(parser, "--version", "Show the versions of khp and of its libraries.", version)
   local commands = {}
   for _, name in ipairs(frame.commands) do
     commands[name] = add_command(parser, name)
@@ -115,6 +124,24 @@ local function refuse(name, usage, message)
   cli.finish(cli.misuse((name and name .. ": " or "") .. (what or message), unpack(lines)))
 end
 
+-- Thrown to parse other arguments instead.
+local Again = {}
+
+-- A negative number after an option is its argument, which argparse takes for an option: "--port", "-1" → "--port=-1".
+local function attach(arguments, message)
+  if not message:find "^unknown option '%-[%d.]'" then
+    return nil
+  end
+  for i = 2, #arguments do
+    if arguments[i]:find "^%-%.?%d" and arguments[i - 1]:find "^%-%-%a[%w-]*$" then
+      local attached = { unpack(arguments) }
+      attached[i - 1] = attached[i - 1] .. "=" .. table.remove(attached, i)
+      return attached
+    end
+  end
+  return nil
+end
+
 --- What was asked for. Ends with a message where that is nothing lawful.
 ---@param arguments string[]
 ---@return khp.cli.Command command
@@ -122,12 +149,17 @@ end
 function frame.parse(arguments)
   local parser, commands = frame.parser()
   if arguments[1] == "help" then -- as git, cargo and others have it
-    arguments = { arguments[2] or "--help", arguments[2] and "--help" or nil }
+    local name = arguments[2] ~= "help" and arguments[2] or nil
+    arguments = { name or "--help", name and "--help" or nil }
   elseif not arguments[1] then
     io.stderr:write(parser:get_help(), "\n")
     cli.finish(cli.MISUSE)
   end
   function parser.error(at, message)
+    local attached = attach(arguments, message)
+    if attached then
+      error(setmetatable({ attached }, Again), 0)
+    end
     for name, command in pairs(commands) do
       if at == command then
         refuse(name, at:get_usage(), message)
@@ -135,8 +167,18 @@ function frame.parse(arguments)
     end
     refuse(nil, at:get_usage(), message)
   end
-  local given = parser:parse(arguments)
-  return require("khp.cli." .. given.command), given
+  local ok, given = pcall(parser.parse, parser, arguments)
+  if ok then
+    return require("khp.cli." .. given.command), given
+  elseif getmetatable(given) == Again then
+    return frame.parse(given[1])
+  end
+  error(given, 0)
+end
+
+-- In decimal digits: not "0x10", "nan" or "inf".
+local function decimal(text)
+  return text:find "^[+-]?[%d.]+$" and tonumber(text) or text:find "^[+-]?[%d.]+[eE][+-]?%d+$" and tonumber(text) or nil
 end
 
 --- For convert(): a number from `least` to `most`, whole where `whole` says so.
@@ -149,11 +191,24 @@ function frame.number(name, least, most, whole)
   local range = most and ("from %.14g to %.14g"):format(least, most) or ("from %.14g on"):format(least)
   local kind = whole and "a whole number " or "a number "
   return function(text)
-    local value = text:find "^%d[%d.]*$" and tonumber(text)
-    if not value or value < least or most and value > most or whole and value % 1 ~= 0 then
+    local value = decimal(text)
+    if not value or value < least or value > (most or MOST) or whole and value % 1 ~= 0 then
       return nil, ("%s wants %s%s, not '%s'"):format(name, kind, range, text)
     end
     return value
+  end
+end
+
+--- For convert(): any text but the empty one, which a variable of the shell leaves that is not set.
+---@param name string of the option or argument, for the message
+---@param what string "a file", …
+---@return fun(text: string): string?, string?
+function frame.filled(name, what)
+  return function(text)
+    if text == "" then
+      return nil, ("%s wants %s, not ''"):format(name, what)
+    end
+    return text
   end
 end
 

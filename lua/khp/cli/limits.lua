@@ -11,7 +11,7 @@ Lists what khp.listen and khp.connect take in their option limits = { NAME = VAL
 what is bounded by it.]],
   examples = [[
 khp limits
-khp limits | grep timeout]],
+khp limits | grep seconds]],
 }
 
 ---@return integer status

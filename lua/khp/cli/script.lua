@@ -9,6 +9,7 @@ local CALLBACKS = { "on_open", "on_message", "on_close", "on_drain" }
 ---@field path string
 ---@field options table for khp.listen
 ---@field current table<string, function>
+---@field was table of the options, to see what changes
 local methods = {}
 local mt = { __index = methods }
 
@@ -41,6 +42,81 @@ local function run(path)
   return copy
 end
 
+-- The file's lines, to find the text of its functions; none where it cannot be read twice, as a pipe.
+local function lines_of(path)
+  local lines = { source = "@" .. path }
+  local file = io.open(path)
+  if file then
+    for line in file:lines() do
+      lines[#lines + 1] = line
+    end
+    file:close()
+  end
+  return lines
+end
+
+local function text_of(about, lines)
+  local text = {}
+  for i = about.linedefined, about.lastlinedefined do
+    text[#text + 1] = lines[i] or ""
+  end
+  return table.concat(text, "\n")
+end
+
+-- What a value of a script is compared by. Each run makes other functions: theirs is their text.
+local function snapshot(value, lines, seen)
+  if type(value) == "function" then
+    local about = debug.getinfo(value, "S")
+    return about.source == lines.source and text_of(about, lines) or value
+  elseif type(value) ~= "table" or seen[value] then
+    return seen[value] or value
+  end
+  local copy = {}
+  seen[value] = copy
+  for name, member in pairs(value) do
+    copy[name] = snapshot(member, lines, seen)
+  end
+  return copy
+end
+
+local function same(a, b, seen)
+  if a == b or type(a) ~= "table" or type(b) ~= "table" then
+    return a == b
+  elseif seen[a] then
+    return true
+  end
+  seen[a] = true
+  for name, value in pairs(a) do
+    if not same(value, b[name], seen) then
+      return false
+    end
+  end
+  for name in pairs(b) do
+    if a[name] == nil then
+      return false
+    end
+  end
+  return true
+end
+
+-- The names of the options that differ, but for the callbacks.
+local function differences(before, after)
+  local names, seen = {}, {}
+  for _, name in ipairs(CALLBACKS) do
+    seen[name] = true
+  end
+  for _, options in ipairs { before, after } do
+    for name in pairs(options) do
+      if not seen[name] and not same(before[name], after[name], {}) then
+        names[#names + 1] = tostring(name)
+      end
+      seen[name] = true
+    end
+  end
+  table.sort(names)
+  return names
+end
+
 --- Runs a script. It may require what lies beside it.
 ---@param path string
 ---@return khp.cli.Script?
@@ -52,7 +128,8 @@ function script.load(path)
   if not options then
     return nil, message
   end
-  local self = setmetatable({ path = path, options = options, current = {} }, mt)
+  local was = snapshot(options, lines_of(path), {})
+  local self = setmetatable({ path = path, options = options, current = {}, was = was }, mt)
   for _, name in ipairs(CALLBACKS) do
     self.current[name] = options[name]
     options[name] = options[name] and function(...)
@@ -65,7 +142,7 @@ end
 --- Runs it again. Nothing changes until the function that this returns is called; then its callbacks are the new ones,
 --- for connections that are open, too. All else that it returns is as it was.
 ---@return function? commit
----@return string? message
+---@return string|string[] changed the names of options that are not as they were; or what is wrong
 function methods:again()
   local options, message = run(self.path)
   if not options then
@@ -80,7 +157,7 @@ function methods:again()
   end
   return function()
     self.current = current
-  end
+  end, differences(self.was, snapshot(options, lines_of(self.path), {}))
 end
 
 return script

@@ -2,6 +2,7 @@
 -- there. This file must not know what is shown.
 
 local core = require "khp.core"
+local log = require "khp.log"
 
 local terminal = {}
 
@@ -37,12 +38,7 @@ end
 ---@param text string
 ---@return string
 function terminal.harmless(text)
-  text = text:gsub("[%z\1-\8\11-\31\127]", function(c)
-    return ("\\x%02X"):format(c:byte())
-  end)
-  return (text:gsub("\194[\128-\159]", function(c) -- U+0080 to U+009F: the same again
-    return ("\\x%02X"):format(c:byte(2))
-  end))
+  return log.lines(text, math.huge)
 end
 
 --- Asks on the terminal for something that is not to be seen there.

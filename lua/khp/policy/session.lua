@@ -103,13 +103,31 @@ function methods:fetch(url, given)
   return response, message, code, detail
 end
 
+-- Whoever a policy has found out, for the log; nobody where it has looked in vain. A token is a secret and no name.
+local function note(self, user, token)
+  local about = getmetatable(self)
+  if about and about.world then
+    about.user = type(user) == "string" and user ~= token and user or nil
+  end
+end
+
+--- Whose credentials the policy has accepted last.
+---@package
+---@param self khp.Session
+---@return string?
+function session.user(self)
+  return getmetatable(self).user
+end
+
 --- Checks the Basic credentials of a request.
 ---@param request table
 ---@param users khp.auth.Users a table from user to password, function(user, password) → boolean, or a password file
 ---@return string? user nil: no credentials, or wrong ones
 ---@return string? message
-function methods:basic(request, users) -- luacheck: no self
-  return basic.check(request.headers.authorization, users)
+function methods:basic(request, users)
+  local user, message = basic.check(request.headers.authorization, users)
+  note(self, user)
+  return user, message
 end
 
 --- Checks the Digest credentials of a request. Nonces belong to the server: a response is valid once, on any
@@ -134,24 +152,31 @@ function methods:digest(request, users, options)
   end
   local checker = digest_server.new(given, 2)
   local user, message, stale = checker:check(request.headers.authorization, request.method, request.target)
+  note(self, user)
   if user then
     return user
   end
   return nil, checker:challenge(stale), message
 end
 
+local function noted(self, token, user, ...)
+  note(self, user, token)
+  return user, ...
+end
+
 --- Checks the token of a request, of the scheme Bearer or of Kaazing's Token, with a function.
 ---@param request table
 ---@param check fun(token: string): ...
 ---@return any ... what the function returns; nil and a message if there is no token
-function methods:bearer(request, check) -- luacheck: no self
+function methods:bearer(request, check)
   local authorization = request.headers.authorization
   local token, message = bearer.parse(authorization)
   token = token or bearer.parse(authorization, "Token")
   if not token then
+    note(self, nil)
     return nil, message
   end
-  return check(token)
+  return noted(self, token, check(token))
 end
 
 return session

@@ -121,7 +121,7 @@ function methods:await_message(step)
   local bytes, kind = self:await(step, "send")
   local differences = step.bytes ~= bytes and compare.message(step.parts, bytes)
   if differences then
-    fail(step.line, "message: not what stands there", differences)
+    fail(step.line, "the message differs from what is expected", differences)
   end
   expect(step.line, "kind of message", step.kind, kind)
 end
