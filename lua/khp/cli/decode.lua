@@ -120,11 +120,11 @@ end
 function programs:head(one)
   local message, headers = one.message, json.array {}
   for name, value in http.fields(message.headers) do
-    local line = self.secrets and name .. ": " .. value or trace.discreet(name .. ": " .. value)
-    headers[#headers + 1] = json.array { name, (line:match "^[^:]*: (.*)$") }
+    headers[#headers + 1] = json.array { name, self.secrets and value or trace.value(name, value) }
   end
   self:event(one, {
-    method = message.method, target = message.target, status = message.status, reason = message.reason,
+    method = message.method, target = message.target and (self.secrets and message.target or
+      trace.without_queries(message.target)), status = message.status, reason = message.reason,
     headers = headers, body = message.body ~= "" and message.body or nil,
   })
 end
