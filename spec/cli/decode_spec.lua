@@ -147,6 +147,108 @@ describe("the bytes of one direction", function()
   end)
 end)
 
+describe("compressed messages", function()
+  local core = require "khp.core"
+  local shared
+
+  before_each(function()
+    shared = {}
+  end)
+
+  local function answer(extension)
+    return (RESPONSE:gsub("\r\n\r\n$", "\r\nSec-WebSocket-Extensions: " .. extension .. "\r\n\r\n"))
+  end
+
+  local function run(from, ...)
+    local machine, events = dissect.new(from, shared), {}
+    for _, bytes in ipairs { ... } do
+      for _, one in ipairs(machine:feed(bytes)) do
+        events[#events + 1] = one
+      end
+    end
+    for _, one in ipairs(machine:finish()) do
+      events[#events + 1] = one
+    end
+    return events
+  end
+
+  local function inflated(events)
+    local list = {}
+    for _, one in ipairs(events) do
+      list[#list + 1] = one.inflated and one.inflated.payload
+    end
+    return list
+  end
+
+  it("are inflated in each direction, as the answer has it", function()
+    for extension, takeover in pairs {
+      ["permessage-deflate"] = true,
+      ["permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9"] = false,
+    } do
+      local down = core.deflate.deflater { takeover = takeover, window_bits = takeover and 15 or 9 }
+      local up = core.deflate.deflater { takeover = takeover }
+      shared = {}
+      local events = run("server", answer(extension), plain(0xC2, down:message(CHALLENGE)),
+        plain(0x42, down:message(COMPLETED)), plain(0x80, ""), plain(0xC1, down:message "hello"),
+        plain(0xC1, down:message "hello"))
+      assert.same({
+        "head 101", "binary", "extended 401", "binary", "continuation", "extended 101", "text", "text",
+      }, outline(events))
+      assert.same({ CHALLENGE, COMPLETED, "hello", "hello" }, inflated(events))
+      events = run("client", REQUEST, frame(0xC2, up:message(FIRST)), frame(0xC2, up:message(SECOND)),
+        frame(0xC1, up:message "hé"), frame(0x81, "plain"))
+      assert.same({ "head GET", "binary", "extended GET", "binary", "extended GET", "text", "text" }, outline(events))
+      assert.same({ FIRST, SECOND, "hé" }, inflated(events))
+      assert.same({ true, true }, { events[2].inside, events[4].inside })
+      assert.is_false(events[6].inside)
+    end
+  end)
+
+  it("that are no such thing are errors", function()
+    assert.matches("a compressed message cannot be inflated: .*RFC 7692 7%.2%.2",
+      outline(run("server", answer "permessage-deflate", plain(0xC1, "\255\255\255")))[3])
+    local deflater = core.deflate.deflater {}
+    assert.matches("a text message is not UTF%-8",
+      outline(run("server", answer "permessage-deflate", plain(0xC1, deflater:message "\255")))[3])
+  end)
+
+  it("are inflated up to a limit, and then no more where they refer to others", function()
+    local deflater = core.deflate.deflater {}
+    local events = run("server", answer "permessage-deflate", plain(0xC2, deflater:message(("x"):rep(17 * 2 ^ 20))),
+      plain(0xC1, deflater:message "hello"))
+    assert.same({ "head 101", "binary", "text" }, outline(events))
+    assert.same({}, inflated(events))
+    deflater = core.deflate.deflater { takeover = false }
+    shared = {}
+    events = run("server", answer "permessage-deflate; server_no_context_takeover",
+      plain(0xC2, deflater:message(("x"):rep(17 * 2 ^ 20))), plain(0xC1, deflater:message "hello"))
+    assert.same({ "hello" }, inflated(events))
+  end)
+
+  it("stay compressed where nothing is known of the beginning", function()
+    local deflater = core.deflate.deflater {}
+    local events = run("server", plain(0xC1, deflater:message "hello"))
+    assert.same({ "text" }, outline(events))
+    assert.same({}, inflated(events))
+    assert.is_true(events[1].frame.compressed)
+    shared = {}
+    events = run("server", answer "x-other", plain(0xC1, "x"))
+    assert.is_false(events[2].frame.compressed)
+  end)
+end)
+
+describe("directives", function()
+  it("are no messages of the application: the handshake goes on behind them", function()
+    local events = take_apart(RESPONSE .. plain(0x82, "\239\131\191N") .. plain(0x82, CHALLENGE) .. plain(0x82, "") ..
+      plain(0x82, COMPLETED) .. plain(0x82, "\239\131\191N") .. plain(0x82, "\239\131\191N"))
+    assert.same({
+      "head 101", "binary", "binary", "extended 401", "binary", "binary", "extended 101", "binary", "binary",
+    }, outline(events))
+    assert.equal("\239\131\191N", events[8].directive)
+    assert.is_nil(events[9].directive) -- the third is the application's
+  end)
+end)
+
 describe("khp decode", function()
   local paths = {}
 
@@ -178,8 +280,7 @@ describe("khp decode", function()
       "client ◀── server  extended      HTTP/1.1 401 Unauthorized",
       "client ──▶ server  binary        57 bytes, masked",
       "client ──▶ server  extended      GET /echo HTTP/1.1",
-      "client ◀── server  binary        20 bytes, not masked, more to come: " ..
-        "48 54 54 50 2f 31 2e 31 20 31 30 31 20 53 77 69 74 63 68 69",
+      "client ◀── server  binary        20 bytes, not masked, more to come",
       "client ◀── server  continuation  46 bytes, not masked",
       "client ◀── server  extended      HTTP/1.1 101 Switching Protocols",
       "client ──▶ server  text          3 bytes, masked, more to come: Hel",
@@ -214,6 +315,65 @@ describe("khp decode", function()
     assert.matches('^{"event":"error",.*"text":"the bytes end in the middle of a frame\'s header"}$', lines[5])
   end)
 
+  it("shows secrets in no form without --secrets", function()
+    local core = require "khp.core"
+    local secret = ("TOPSECRET "):rep(4)
+    local request = "GET /echo?token=" .. secret:gsub(" ", "") .. " HTTP/1.1\r\nAuthorization: Basic " .. secret ..
+      "\r\nX-Api-Key: " .. secret .. "\r\n\r\n"
+    local opening = REQUEST:gsub("/echo", "/echo?a=TOPSECRET", 1):gsub("1234", "TOPSECRET")
+    local agreed = RESPONSE:gsub("\r\n\r\n$", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+    local deflated = core.deflate.deflater({}):message(request)
+    local directive = plain(0x82, "\239\131\191Rws://h/?t=TOPSECRET")
+    local function check(arguments, pieces)
+      local output = khp("decode " .. arguments) .. khp("decode --json " .. arguments)
+      assert.is_nil(output:find("TOPSECRET", 1, true), output)
+      assert.is_nil(output:find("54 4f 50", 1, true), output)
+      for text in output:gmatch '"base64":"([^"]*)"' do
+        assert.is_nil(require("khp.crypto").unbase64(text):find("TOPSECRET", 1, true))
+      end
+      for _, piece in ipairs(pieces) do
+        assert.is_nil(output:find(require("khp.crypto").base64(piece), 1, true), output)
+      end
+      return output
+    end
+    local whole, third = frame(0x82, request), math.floor(#request / 3)
+    local parts = frame(0x02, request:sub(1, third)) .. frame(0x00, request:sub(third + 1, 2 * third)) ..
+      frame(0x80, request:sub(2 * third + 1))
+    for _, stream in ipairs {
+      opening .. whole, opening .. parts, whole, parts, opening .. whole:sub(1, -20), opening .. parts:sub(1, -20),
+      opening .. frame(0xC2, deflated), frame(0xC2, deflated),
+      opening .. frame(0x42, deflated:sub(1, 20)) .. frame(0x80, deflated:sub(21)):sub(1, -3),
+    } do
+      check("--client " .. file(stream), { request, deflated })
+      check("<" .. file(stream), { request, deflated })
+      check(("--client %s --server %s"):format(file(stream), file(agreed .. directive)), { request, deflated })
+    end
+    local shown = check("--server " .. file(agreed .. directive), {})
+    assert.matches("binary +%d+ bytes, not masked: \239\131\191Rws://h/%?t=…\n", shown)
+    assert.matches('"directive":"Rws://h/%?t=…"', shown)
+    local output = khp("decode --secrets --json " .. file(opening .. whole))
+    assert.truthy(output:find(require("khp.crypto").base64(request), 1, true))
+    assert.matches('"target":"/echo%?token=TOPSECRET', output)
+  end)
+
+  it("shows what compressed messages are", function()
+    local core = require "khp.core"
+    local agreed = RESPONSE:gsub("x%-kaazing%-handshake", "echo\r\nSec-WebSocket-Extensions: permessage-deflate")
+    local deflater = core.deflate.deflater {}
+    local path = file(agreed .. plain(0xC1, deflater:message(("hé"):rep(9))) .. plain(0xC2, deflater:message "\1\2"))
+    local output, errors, status = khp("decode " .. path)
+    assert.same({ "", 0 }, { errors, status })
+    assert.matches("text +%d+ bytes, not masked, compressed, 27 bytes inflated: héhéhéhéhéhéhéhéhé\n", output)
+    assert.matches("binary +%d+ bytes, not masked, compressed, 2 bytes inflated: 01 02\n", output)
+    output = khp("decode --json " .. path)
+    assert.matches('"inflated":{"length":27,"text":"héhéhéhéhéhéhéhéhé"}', output)
+    assert.matches('"inflated":{"base64":"AQI=","length":2}', output)
+  end)
+
+  it("gives text that is cut inside a character as base64", function()
+    assert.matches('"base64":"aMM="', (khp("decode --json <" .. file(frame(0x01, "h\195") .. frame(0x80, "\169")))))
+  end)
+
   it("says what is wrong with what it is given", function()
     for arguments, expected in pairs {
       ["/no/such/file"] = { 1, "khp: decode: /no/such/file: No such file or directory\nIs the path right" },
@@ -228,10 +388,11 @@ describe("khp decode", function()
   end)
 
   -- Packets of TCP without Ethernet, in the oldest format (LINKTYPE_RAW).
-  local function write_capture(pieces)
+  local function write_capture(pieces, late, port)
+    port = port or 40000
     local parts, next_byte = { string.pack("<I4I2I2i4I4I4I4", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101) }, { 1000, 5000 }
     local function packet(side, flags, payload)
-      local ports = side == 1 and { 40000, 8000 } or { 8000, 40000 }
+      local ports = side == 1 and { port, 8000 } or { 8000, port }
       local tcp = string.pack(">I2I2I4I4I1I1I2I2I2", ports[1], ports[2], next_byte[side], next_byte[3 - side], 0x50,
         flags, 65535, 0, 0) .. payload
       local from, to = "\10\0\0" .. string.char(side), "\10\0\0" .. string.char(3 - side)
@@ -239,9 +400,11 @@ describe("khp decode", function()
       parts[#parts + 1] = string.pack("<I4I4I4I4", #parts, 0, #ip, #ip) .. ip
       next_byte[side] = next_byte[side] + #payload + (flags % 4 > 0 and 1 or 0)
     end
-    packet(1, 2, "")
-    packet(2, 18, "")
-    packet(1, 16, "")
+    if not late then
+      packet(1, 2, "")
+      packet(2, 18, "")
+      packet(1, 16, "")
+    end
     for _, piece in ipairs(pieces) do
       packet(piece[1], 24, piece[2])
     end
@@ -268,7 +431,7 @@ describe("khp decode", function()
     }, list)
     output, errors, status = khp("decode --pcap " .. file(write_capture { { 1, "SSH-2.0-x\r\n" } }))
     assert.same({ "", 1 }, { output, status })
-    assert.matches("there is no opening of a WebSocket in .*\nTLS hides it", errors)
+    assert.matches("there is no opening of a WebSocket in .*\nTLS hides", errors)
     output, errors, status = khp("decode --pcap " .. file "no packets")
     assert.same({ "", 1 }, { output, status })
     assert.matches("^khp: decode: tshark cannot read .*\nIs it a file of captured packets%?\n$", errors)

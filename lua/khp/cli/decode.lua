@@ -1,14 +1,12 @@
--- khp decode: shows the handshakes and the frames in captured bytes. Here is where the bytes come from and how they are
--- shown; dissect.lua takes them apart.
+-- khp decode: shows the handshakes and the frames in captured bytes. Here is where the bytes come from; dissect.lua
+-- takes them apart, and decoded.lua shows what is in them. This file must not know what the bytes mean, only whose they
+-- are.
 
 local cli = require "khp.cli"
-local crypto = require "khp.crypto"
+local decoded = require "khp.cli.decoded"
 local dissect = require "khp.cli.dissect"
-local http = require "khp.http"
-local json = require "khp.cli.json"
 local pcap = require "khp.cli.pcap"
 local terminal = require "khp.cli.terminal"
-local trace = require "khp.cli.trace"
 
 local decode = {
   summary = "shows the handshakes and frames in captured bytes",
@@ -19,7 +17,14 @@ each frame with its place, its bits and the beginning of what it holds. Without 
 bytes of one direction, whichever; --client and --server are for both. --pcap reads captured packets, with tshark.
 
 What breaks the rules is told with its place and the rule, and ends the direction. Exit status: 0 when all bytes
-were understood, 1 when not.]],
+were understood, 1 when not.
+
+Messages that permessage-deflate has compressed are inflated where the answer that agreed to it is among the bytes.
+
+Without --secrets these are left out of handshakes: the values of Authorization, Proxy-Authorization and all header
+fields whose names contain token, key, secret, password, auth, session or cookie; the values in queries and fragments
+of URLs, and the user names and passwords in them; the bodies of requests; the payloads of the frames that carry the
+extended handshake, or may. What else is in responses, and the application's messages, are shown as they are.]],
   environment = [[
 NO_COLOR               anything: no colours]],
   examples = [[
@@ -36,129 +41,13 @@ function decode.describe(command)
   command:option("--server", "What the server sent."):argname "FILE"
   command:option("--pcap", "Captured packets, of any number of connections; tshark puts them together."):argname "FILE"
   command:flag("--json", "Print one JSON object a line for each head, frame and error.")
-  command:flag("--secrets", "Show passwords, tokens and cookies, too.")
-end
-
--- Showing ------------------------------------------------------------------------------------------------------------
-
-local MOST = 60
-
--- The beginning of a payload.
-local function glimpse(payload, is_text)
-  if is_text then
-    local shown = payload:sub(1, MOST):gsub("[\r\n\t]", { ["\r"] = "\\r", ["\n"] = "\\n", ["\t"] = "\\t" })
-    return terminal.harmless(shown) .. (#payload > MOST and "…" or "")
-  end
-  local hex = payload:sub(1, MOST / 3):gsub(".", function(c)
-    return ("%02x "):format(c:byte())
-  end)
-  return (hex .. (#payload > MOST / 3 and "…" or "")):gsub(" $", "")
-end
-
-local function describe_frame(one, text_inside)
-  local header = one.frame
-  local parts = { ("%.0f byte%s"):format(header.length, header.length == 1 and "" or "s") }
-  parts[#parts + 1] = header.masked and "masked" or "not masked"
-  parts[#parts + 1] = not header.fin and "more to come" or nil
-  if header.compressed then
-    parts[#parts + 1] = "compressed"
-  elseif header.rsv ~= 0 then
-    parts[#parts + 1] = ("reserved bits %d"):format(header.rsv)
-  end
-  local text = table.concat(parts, ", ")
-  if one.code then
-    return text .. (": %d%s"):format(one.code, one.reason ~= "" and " " .. terminal.harmless(one.reason) or "")
-  elseif one.inside or header.payload == "" then
-    return text
-  end
-  return text .. ": " .. glimpse(header.payload, text_inside and header.rsv == 0)
-end
-
-local people = {}
-
-function people:line(one, what, first, others)
-  local arrow = one.from == "client" and self.paint("cyan", "client ──▶ server") or
-    self.paint("yellow", "client ◀── server")
-  cli.write(("%10.0f  %s  %-12s  %s\n"):format(one.offset, arrow, what, first))
-  for _, line in ipairs(others or {}) do
-    cli.write((" "):rep(45), (line:gsub("\n", "\n" .. (" "):rep(45))), "\n")
-  end
-end
-
-function people:message(one, what)
-  local first, others = trace.lines(one.raw, self.secrets)
-  self:line(one, what, self.paint("bold", first), others)
-end
-
-function people:head(one)
-  self:message(one, "opening")
-end
-
-function people:extended(one)
-  self:message(one, "extended")
-end
-
-function people:frame(one)
-  self:line(one, one.frame.name, describe_frame(one, one.frame.opcode ~= 2))
-end
-
-people["error"] = function(self, one)
-  self:line(one, self.paint("red", "error"), one.text)
-end
-
-function people:connection(one)
-  cli.write(self.paint("bold", ("%s ── %s"):format(one.client, one.server)), "\n")
-end
-
-local programs = {}
-
-function programs:event(one, members)
-  members.event, members.from, members.offset, members.connection = one.what, one.from, one.offset, self.number
-  cli.write(json.write(members), "\n")
-end
-
-function programs:head(one)
-  local message, headers = one.message, json.array {}
-  for name, value in http.fields(message.headers) do
-    headers[#headers + 1] = json.array { name, self.secrets and value or trace.value(name, value) }
-  end
-  self:event(one, {
-    method = message.method, target = message.target and (self.secrets and message.target or
-      trace.without_queries(message.target)), status = message.status, reason = message.reason,
-    headers = headers, body = message.body ~= "" and message.body or nil,
-  })
-end
-
-programs.extended = programs.head
-
-function programs:frame(one)
-  local header = one.frame
-  local is_text = (header.opcode == 1 or one.code) and header.rsv == 0
-  self:event(one, {
-    opcode = header.opcode, name = header.name, fin = header.fin, rsv = header.rsv, masked = header.masked,
-    length = header.length, compressed = header.compressed or nil, code = one.code, reason = one.reason,
-    text = is_text and not one.code and header.payload or nil,
-    base64 = not is_text and header.payload ~= "" and crypto.base64(header.payload) or nil,
-  })
-end
-
-programs["error"] = function(self, one)
-  self:event(one, { text = one.text })
-end
-
-function programs:connection(one)
-  self.number = (self.number or 0) + 1
-  self:event({ what = "connection" }, { client = one.client, server = one.server })
+  command:flag("--secrets", "Leave nothing out.")
 end
 
 -- Shows events in order; false when there was an error among them.
 local function show_all(show, events)
-  local good = true
-  for _, one in ipairs(events) do
-    good = good and one.what ~= "error"
-    show[one.what](show, one)
-  end
-  return good
+  show:all(events)
+  return show.good
 end
 
 -- Where the bytes come from ------------------------------------------------------------------------------------------
@@ -282,8 +171,7 @@ end
 ---@param given table
 ---@return integer status
 function decode.run(given)
-  local show = setmetatable({ secrets = given.secrets, paint = terminal.painter(1) },
-    { __index = given.json and programs or people })
+  local show = decoded.new(given)
   if given.pcap then
     return decode_pcap(show, given.pcap)
   elseif given.client or given.server then
