@@ -374,11 +374,49 @@ describe("khp decode", function()
     assert.matches('"base64":"aMM="', (khp("decode --json <" .. file(frame(0x01, "h\195") .. frame(0x80, "\169")))))
   end)
 
+  it("reads files of any size with little memory", function()
+    local cli, decode = require "khp.cli", require "khp.cli.decode"
+    local response = RESPONSE:gsub("x%-kaazing%-handshake", "echo")
+    local path = file(response .. plain(0x82, ("x"):rep(100000)):rep(300))
+    local write, lines, most = cli.write, 0, 0
+    cli.write = function()
+      lines = lines + 1
+      if lines % 50 == 0 then
+        collectgarbage()
+        most = math.max(most, collectgarbage "count")
+      end
+    end
+    for _, given in ipairs { { server = path }, { file = path }, { client = file(CLIENT), server = path } } do
+      collectgarbage()
+      local before = collectgarbage "count"
+      lines, most = 0, 0
+      local ok, status = pcall(decode.run, given)
+      assert.same({ true, 0 }, { ok, status })
+      assert.is_true(lines > 300)
+      assert.is_true(most - before < 4000, most - before)
+    end
+    cli.write = write
+  end)
+
+  it("asks whether the two directions are swapped", function()
+    local client, server = file(CLIENT), file(SERVER)
+    local _, errors, status = khp(("decode --client %s --server %s"):format(server, client))
+    assert.equal(1, status)
+    local question = "khp: decode: %s looks like what a %s sent\nAre --client and --server swapped?\n"
+    assert.equal(question:format(server, "server") .. question:format(client, "client"), errors)
+  end)
+
   it("says what is wrong with what it is given", function()
     for arguments, expected in pairs {
       ["/no/such/file"] = { 1, "khp: decode: /no/such/file: No such file or directory\nIs the path right" },
       ["</dev/null"] = { 1, "khp: decode: there are no bytes\n" },
       ["--pcap /no/such/file"] = { 1, "khp: decode: .*" },
+      ["/tmp"] = { 1, "khp: decode: /tmp: Is a directory\n$" },
+      ["--client /tmp"] = { 1, "khp: decode: /tmp: Is a directory\n$" },
+      ["--pcap /tmp"] = { 1, "khp: decode: .*" },
+      ["--client a b"] = { 2, "khp: decode: %-%-client and FILE exclude each other\nusage: khp decode" },
+      ["--client a --pcap b"] = { 2, "khp: decode: %-%-pcap and %-%-client exclude each other\n" },
+      ["--client a --server b c"] = { 2, "khp: decode: %-%-client and %-%-server and FILE exclude each other\n" },
       ["a b"] = { 2, "khp: decode: too many arguments\nusage: khp decode" },
     } do
       local output, errors, status = khp("decode " .. arguments)
@@ -431,10 +469,74 @@ describe("khp decode", function()
     }, list)
     output, errors, status = khp("decode --pcap " .. file(write_capture { { 1, "SSH-2.0-x\r\n" } }))
     assert.same({ "", 1 }, { output, status })
-    assert.matches("there is no opening of a WebSocket in .*\nTLS hides", errors)
+    assert.matches("there is no WebSocket to be seen in .*\nTLS hides", errors)
     output, errors, status = khp("decode --pcap " .. file "no packets")
     assert.same({ "", 1 }, { output, status })
     assert.matches("^khp: decode: tshark cannot read .*\nIs it a file of captured packets%?\n$", errors)
+  end)
+
+  it("reads captures that begin late, and captures that are cut", function()
+    if not os.execute "command -v tshark >/dev/null" then
+      return pending "tshark is not installed"
+    end
+    local capture = write_capture({
+      { 2, plain(0x81, "one") }, { 1, frame(0x81, "two") }, { 2, plain(0x81, "three") }, { 1, frame(0x81, "four") },
+    }, true)
+    local output, errors, status = khp("decode --pcap " .. file(capture))
+    assert.same({ "", 0 }, { errors, status })
+    assert.matches("^10%.0%.0%.1:40000 ── 10%.0%.0%.2:8000\n", output)
+    local list = {}
+    for arrow, text in output:gmatch "\n +%d+  client (%S+) server  text +%d[^:]*: (%a+)" do
+      list[#list + 1] = (arrow == "──▶" and "C " or "S ") .. text
+    end
+    assert.same({ "S one", "C two", "S three", "C four" }, list)
+    output, errors, status = khp("decode --pcap " .. file(capture:sub(1, -3)))
+    assert.equal(1, status)
+    assert.matches("three\n$", output)
+    assert.matches("^khp: decode: that is not all of .*cut short in the middle of a packet", errors)
+  end)
+
+  it("leaves other connections in a capture alone", function()
+    if not os.execute "command -v tshark >/dev/null" then
+      return pending "tshark is not installed"
+    end
+    for _, pieces in ipairs {
+      { { 1, "GET / HTTP/1.1\r\nHost: a\r\n\r\n" }, { 2, "HTTP/1.1 200 OK\r\n\r\nnew WebSocket()" } },
+      { { 1, "\22\3\1\0\1\1" }, { 2, "\22\3\3\0\1\1" } },
+      { { 1, plain(0x81, "x") }, { 2, plain(0x81, "x") } },
+    } do
+      local output, _, status = khp("decode --pcap " .. file(write_capture(pieces)))
+      assert.same({ "", 1 }, { output, status })
+    end
+  end)
+
+  it("reads a capture in as many passes, however many connections are in it", function()
+    if not os.execute "command -v tshark >/dev/null" then
+      return pending "tshark is not installed"
+    end
+    local folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute("mkdir " .. folder))
+    local tool = assert(io.open(folder .. "/tshark", "w"))
+    tool:write(("#!/bin/sh\necho x >>%s/passes\nPATH=${PATH#*:}\nexec tshark \"$@\"\n"):format(folder))
+    tool:close()
+    assert(os.execute("chmod +x " .. folder .. "/tshark"))
+    local captures = { write_capture({ { 1, REQUEST }, { 2, RESPONSE } }, false, 40000) }
+    for i = 1, 20 do
+      local is_other = i % 2 == 1
+      captures[#captures + 1] = write_capture({
+        { 1, is_other and "SSH-2.0\r\n" or REQUEST }, { 2, is_other and "SSH-2.0\r\n" or RESPONSE },
+      }, false, 40000 + i):sub(25)
+    end
+    local output = khp("decode --pcap " .. file(table.concat(captures)), ("PATH=%s:$PATH"):format(folder))
+    local count, last = 0, 0
+    for port in output:gmatch "10%.0%.0%.1:(%d+) ── " do
+      assert.is_true(tonumber(port) > last)
+      count, last = count + 1, tonumber(port)
+    end
+    assert.equal(11, count)
+    assert.equal("x\nx\n", io.open(folder .. "/passes"):read "*a")
+    os.execute("rm -r " .. folder)
   end)
 
   it("says so where tshark is missing", function()
