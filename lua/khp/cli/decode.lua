@@ -21,10 +21,11 @@ were understood, 1 when not.
 
 Messages that permessage-deflate has compressed are inflated where the answer that agreed to it is among the bytes.
 
-Without --secrets these are left out of handshakes: the values of Authorization, Proxy-Authorization and all header
-fields whose names contain token, key, secret, password, auth, session or cookie; the values in queries and fragments
-of URLs, and the user names and passwords in them; the bodies of requests; the payloads of the frames that carry the
-extended handshake, or may. What else is in responses, and the application's messages, are shown as they are.]],
+Without --secrets handshakes are shown without the values of Authorization, Proxy-Authorization and other fields whose
+names contain token, key, secret, password, auth, session or cookie (except Sec-WebSocket-Key, WWW-Authenticate and
+Proxy-Authenticate), the values in queries and fragments of URLs, the user names and passwords in URLs, the bodies of
+requests, and the payloads of frames that are, or may be, part of the extended handshake. Everything else is shown as
+it is: other fields, paths, bodies of responses, and the application's messages.]],
   environment = [[
 NO_COLOR               anything: no colours]],
   examples = [[
