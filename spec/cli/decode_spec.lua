@@ -444,6 +444,7 @@ describe("khp decode", function()
       packet(1, 16, "")
     end
     for _, piece in ipairs(pieces) do
+      next_byte[piece[1]] = next_byte[piece[1]] + (piece.lost or 0)
       packet(piece[1], 24, piece[2])
     end
     return table.concat(parts)
@@ -494,6 +495,21 @@ describe("khp decode", function()
     assert.equal(1, status)
     assert.matches("three\n$", output)
     assert.matches("^khp: decode: that is not all of .*cut short in the middle of a packet", errors)
+  end)
+
+  it("says where a capture lacks packets", function()
+    if not os.execute "command -v tshark >/dev/null" then
+      return pending "tshark is not installed"
+    end
+    local output, errors, status = khp("decode --pcap " .. file(write_capture {
+      { 1, REQUEST }, { 2, RESPONSE }, { 2, plain(0x81, "one") }, { 2, plain(0x81, "three"), lost = 20 },
+      { 1, frame(0x81, "two") }, { 2, plain(0x81, "four") }, { 1, frame(0x81, "five") },
+    }))
+    assert.same({ "", 1 }, { errors, status })
+    assert.matches((" %d  client ◀── server  error         20 bytes are missing in the capture\n"):format(#RESPONSE + 5),
+      output)
+    assert.matches("text +4 bytes, masked: five\n", output)
+    assert.is_nil(output:find("reserved", 1, true))
   end)
 
   it("leaves other connections in a capture alone", function()

@@ -226,7 +226,8 @@ local function decode_connection(show, connection)
     machines[from] = dissect.new(from, shared)
   end
   for _, piece in ipairs(connection.pieces) do
-    show:all(machines[piece.from]:feed(piece.bytes))
+    local machine = machines[piece.from]
+    show:all(piece.missing and machine:skip(piece.missing) or machine:feed(piece.bytes))
   end
   for _, from in ipairs { "client", "server" } do
     show:all(machines[from]:finish())

@@ -330,21 +330,34 @@ local function missing(self)
   return nil
 end
 
---- No more bytes come. What is not complete is an error, at the place where it begins.
----@return khp.cli.dissect.Event[]
-function methods:finish()
+-- lost: so many bytes are not there; nil: the end.
+local function finish(self, lost)
   while self.state ~= "over" and steps[self.state](self, true) do
   end
-  local what, offset = nil, nil
   if self.state ~= "over" then
-    what, offset = missing(self)
-  end
-  if what then
-    fail(self, offset, "the bytes end " .. what)
+    local what, offset = missing(self)
+    if lost then
+      fail(self, self.at + #self.bytes - self.place + 1, format("%.0f bytes are missing in the capture", lost))
+    elseif what then
+      fail(self, offset, "the bytes end " .. what)
+    end
   end
   self.state = "over"
   self.messages:close()
   return take_events(self)
+end
+
+--- No more bytes come. What is not complete is an error, at the place where it begins.
+---@return khp.cli.dissect.Event[]
+function methods:finish()
+  return finish(self)
+end
+
+--- Bytes are missing: where the next frame begins is not known any more, and the direction ends.
+---@param n integer
+---@return khp.cli.dissect.Event[]
+function methods:skip(n)
+  return finish(self, n)
 end
 
 return dissect

@@ -57,7 +57,8 @@ end
 ---@class khp.cli.pcap.Connection
 ---@field client string address and port of who sent first
 ---@field server string
----@field pieces { from: "client"|"server", bytes: string }[] in order of time
+---@field pieces { from: "client"|"server", bytes: string, missing: integer? }[] in order of time; missing: so many
+---  bytes are not in the file, and bytes is ""
 
 -- The digits of a word in hexadecimal, as a pattern, in any case.
 local function pattern_of(word)
@@ -107,7 +108,11 @@ local function follow(path, numbers)
   local problem = run(concat(arguments, " "), function(line)
     local indent, digits = match(line, "^(\t?)(%x+)$")
     if digits and one then
-      one.pieces[#one.pieces + 1] = { from = indent == "" and "client" or "server", bytes = unhex(digits) }
+      local bytes = unhex(digits)
+      local missing = match(bytes, "^%[(%d+) bytes missing in capture file%]%z?$") -- in their stead, says tshark
+      one.pieces[#one.pieces + 1] = {
+        from = indent == "" and "client" or "server", bytes = missing and "" or bytes, missing = tonumber(missing),
+      }
       return
     end
     local number = match(line, "^Filter: tcp%.stream eq (%d+)")
