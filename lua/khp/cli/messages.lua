@@ -38,6 +38,7 @@ local MARK = "\239\131\191"
 ---@field shared khp.cli.dissect.Shared
 ---@field first table? the message that is not complete
 ---@field parser userdata? of the HTTP message that is not complete
+---@field prefix string? messages that may be the beginning of an HTTP message
 ---@field plain boolean? an application's message has come
 ---@field headless boolean? the bytes begin with frames
 ---@field offers_khp boolean?
@@ -131,6 +132,16 @@ local function is_extended(self, payload)
   return find(payload, patterns[self.from]) ~= nil
 end
 
+-- Where it is not known whether the handshake goes on: may this be the first line of an HTTP message, or a part of it?
+local function could_go_on(self, payload)
+  if payload == "" or #payload > BEGINNING * 16 or not is_possible(self) then
+    return false
+  elseif self.from == "server" then
+    return is_begun_by("HTTP/1.", payload) and find(payload, "^[%u/%.%d ]+$") ~= nil
+  end
+  return is_begun_by("GET ", payload) and find(payload, "^%u+ ?[^\r\n]*\r?$") ~= nil
+end
+
 local function is_directive(self, payload)
   return self.from == "server" and self.shared.khp ~= false and not self.plain and self.directives < 2 and
     is_begun_by(MARK, payload) and find(payload, "^...[NR]") ~= nil
@@ -143,7 +154,7 @@ function methods:is_inside(payload)
   local first = self.first
   if not is_possible(self) then
     return false
-  elseif self.parser or first.rsv ~= 0 then -- what cannot be read may be anything
+  elseif self.parser or self.prefix or first.rsv ~= 0 then -- what cannot be read may be anything
     return true
   end
   return could_begin(self.from, first.beginning .. sub(payload, 1, BEGINNING))
@@ -258,11 +269,16 @@ local function finish(self, one)
   elseif is_directive(self, content) then
     one.inside, one.directive, self.directives = true, content, self.directives + 1
     return nil
-  elseif #content <= KEEP and is_extended(self, content) then
-    one.inside = true
-    return take_extended(self, one, content)
   end
-  one.inside = false
+  local joined = (self.prefix or "") .. content
+  if #joined <= KEEP and is_extended(self, joined) then
+    one.inside, self.prefix = true, nil
+    return take_extended(self, one, joined)
+  elseif could_go_on(self, joined) then
+    one.inside, self.prefix = true, joined
+    return nil
+  end
+  one.inside, self.prefix = false, nil
   self.plain = self.plain or content ~= "" -- an empty one may end a response
   if first.opcode == 1 and not is_utf8(content) then
     return problem(one, "a text message is not UTF-8 (RFC 6455 8.1)")
