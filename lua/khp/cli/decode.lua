@@ -69,9 +69,11 @@ end
 -- The bytes of one direction, as they come.
 local function decode_stream(show, file, path)
   local machine, size = dissect.new(), 0
-  for bytes in read_piece, file, path do
+  local bytes = read_piece(file, path)
+  while bytes do
     size = size + #bytes
     show:all(machine:feed(bytes))
+    bytes = read_piece(file, path)
   end
   show:all(machine:finish())
   if size == 0 then
