@@ -1,14 +1,12 @@
--- khp decode: shows the handshakes and the frames in captured bytes. Here is where the bytes come from and how they are
--- shown; dissect.lua takes them apart.
+-- khp decode: shows the handshakes and the frames in captured bytes. Here is where the bytes come from; dissect.lua
+-- takes them apart, and decoded.lua shows what is in them. This file must not know what the bytes mean, only whose they
+-- are.
 
 local cli = require "khp.cli"
-local crypto = require "khp.crypto"
+local decoded = require "khp.cli.decoded"
 local dissect = require "khp.cli.dissect"
-local http = require "khp.http"
-local json = require "khp.cli.json"
 local pcap = require "khp.cli.pcap"
 local terminal = require "khp.cli.terminal"
-local trace = require "khp.cli.trace"
 
 local decode = {
   summary = "shows the handshakes and frames in captured bytes",
@@ -19,7 +17,15 @@ each frame with its place, its bits and the beginning of what it holds. Without 
 bytes of one direction, whichever; --client and --server are for both. --pcap reads captured packets, with tshark.
 
 What breaks the rules is told with its place and the rule, and ends the direction. Exit status: 0 when all bytes
-were understood, 1 when not.]],
+were understood, 1 when not.
+
+Messages that permessage-deflate has compressed are inflated where the answer that agreed to it is among the bytes.
+
+Without --secrets handshakes are shown without the values of Authorization, Proxy-Authorization and other fields whose
+names contain token, key, secret, password, auth, session or cookie (except Sec-WebSocket-Key, WWW-Authenticate and
+Proxy-Authenticate), the values in queries and fragments of URLs, the user names and passwords in URLs, the bodies of
+requests, and the payloads of frames that are, or may be, part of the extended handshake. Everything else is shown as
+it is: other fields, paths, bodies of responses, and the application's messages.]],
   environment = [[
 NO_COLOR               anything: no colours]],
   examples = [[
@@ -36,134 +42,21 @@ function decode.describe(command)
   command:option("--server", "What the server sent."):argname "FILE"
   command:option("--pcap", "Captured packets, of any number of connections; tshark puts them together."):argname "FILE"
   command:flag("--json", "Print one JSON object a line for each head, frame and error.")
-  command:flag("--secrets", "Show passwords, tokens and cookies, too.")
-end
-
--- Showing ------------------------------------------------------------------------------------------------------------
-
-local MOST = 60
-
--- The beginning of a payload.
-local function glimpse(payload, is_text)
-  if is_text then
-    local shown = payload:sub(1, MOST):gsub("[\r\n\t]", { ["\r"] = "\\r", ["\n"] = "\\n", ["\t"] = "\\t" })
-    return terminal.harmless(shown) .. (#payload > MOST and "…" or "")
-  end
-  local hex = payload:sub(1, MOST / 3):gsub(".", function(c)
-    return ("%02x "):format(c:byte())
-  end)
-  return (hex .. (#payload > MOST / 3 and "…" or "")):gsub(" $", "")
-end
-
-local function describe_frame(one, text_inside)
-  local header = one.frame
-  local parts = { ("%.0f byte%s"):format(header.length, header.length == 1 and "" or "s") }
-  parts[#parts + 1] = header.masked and "masked" or "not masked"
-  parts[#parts + 1] = not header.fin and "more to come" or nil
-  if header.compressed then
-    parts[#parts + 1] = "compressed"
-  elseif header.rsv ~= 0 then
-    parts[#parts + 1] = ("reserved bits %d"):format(header.rsv)
-  end
-  local text = table.concat(parts, ", ")
-  if one.code then
-    return text .. (": %d%s"):format(one.code, one.reason ~= "" and " " .. terminal.harmless(one.reason) or "")
-  elseif one.inside or header.payload == "" then
-    return text
-  end
-  return text .. ": " .. glimpse(header.payload, text_inside and header.rsv == 0)
-end
-
-local people = {}
-
-function people:line(one, what, first, others)
-  local arrow = one.from == "client" and self.paint("cyan", "client ──▶ server") or
-    self.paint("yellow", "client ◀── server")
-  cli.write(("%10.0f  %s  %-12s  %s\n"):format(one.offset, arrow, what, first))
-  for _, line in ipairs(others or {}) do
-    cli.write((" "):rep(45), (line:gsub("\n", "\n" .. (" "):rep(45))), "\n")
-  end
-end
-
-function people:message(one, what)
-  local first, others = trace.lines(one.raw, self.secrets)
-  self:line(one, what, self.paint("bold", first), others)
-end
-
-function people:head(one)
-  self:message(one, "opening")
-end
-
-function people:extended(one)
-  self:message(one, "extended")
-end
-
-function people:frame(one)
-  self:line(one, one.frame.name, describe_frame(one, one.frame.opcode ~= 2))
-end
-
-people["error"] = function(self, one)
-  self:line(one, self.paint("red", "error"), one.text)
-end
-
-function people:connection(one)
-  cli.write(self.paint("bold", ("%s ── %s"):format(one.client, one.server)), "\n")
-end
-
-local programs = {}
-
-function programs:event(one, members)
-  members.event, members.from, members.offset, members.connection = one.what, one.from, one.offset, self.number
-  cli.write(json.write(members), "\n")
-end
-
-function programs:head(one)
-  local message, headers = one.message, json.array {}
-  for name, value in http.fields(message.headers) do
-    local line = self.secrets and name .. ": " .. value or trace.discreet(name .. ": " .. value)
-    headers[#headers + 1] = json.array { name, (line:match "^[^:]*: (.*)$") }
-  end
-  self:event(one, {
-    method = message.method, target = message.target, status = message.status, reason = message.reason,
-    headers = headers, body = message.body ~= "" and message.body or nil,
-  })
-end
-
-programs.extended = programs.head
-
-function programs:frame(one)
-  local header = one.frame
-  local is_text = (header.opcode == 1 or one.code) and header.rsv == 0
-  self:event(one, {
-    opcode = header.opcode, name = header.name, fin = header.fin, rsv = header.rsv, masked = header.masked,
-    length = header.length, compressed = header.compressed or nil, code = one.code, reason = one.reason,
-    text = is_text and not one.code and header.payload or nil,
-    base64 = not is_text and header.payload ~= "" and crypto.base64(header.payload) or nil,
-  })
-end
-
-programs["error"] = function(self, one)
-  self:event(one, { text = one.text })
-end
-
-function programs:connection(one)
-  self.number = (self.number or 0) + 1
-  self:event({ what = "connection" }, { client = one.client, server = one.server })
-end
-
--- Shows events in order; false when there was an error among them.
-local function show_all(show, events)
-  local good = true
-  for _, one in ipairs(events) do
-    good = good and one.what ~= "error"
-    show[one.what](show, one)
-  end
-  return good
+  command:flag("--secrets", "Leave nothing out.")
 end
 
 -- Where the bytes come from ------------------------------------------------------------------------------------------
 
 local PIECE = 64 * 1024
+
+-- As much of a file as fits in a piece; nil at its end.
+local function read_piece(file, path)
+  local bytes, message = file:read(PIECE)
+  if message then -- a folder, for instance
+    cli.finish(cli.fail(("decode: %s: %s"):format(path, (message:gsub("^.*: ", "")))))
+  end
+  return bytes
+end
 
 local function open(path)
   local file, message = io.open(path, "rb")
@@ -174,84 +67,173 @@ local function open(path)
 end
 
 -- The bytes of one direction, as they come.
-local function decode_stream(show, file)
-  local machine, good, size = dissect.new(), true, 0
-  while true do
-    local bytes, message = file:read(PIECE)
-    if not bytes then
-      if message then
-        return cli.fail("decode: " .. message)
-      end
-      break
-    end
+local function decode_stream(show, file, path)
+  local machine, size = dissect.new(), 0
+  local bytes = read_piece(file, path)
+  while bytes do
     size = size + #bytes
-    good = show_all(show, machine:feed(bytes)) and good
+    show:all(machine:feed(bytes))
+    bytes = read_piece(file, path)
   end
-  good = show_all(show, machine:finish()) and good
+  show:all(machine:finish())
   if size == 0 then
     return cli.fail("decode: there are no bytes", "khp decode --help tells where they may come from.")
   end
-  return good and cli.OK or cli.FAILED
+  return show.good and cli.OK or cli.FAILED
 end
 
-local function events_of(path, from, shared)
-  local file = open(path)
-  local machine = dissect.new(from, shared)
-  local events = machine:feed(file:read "*a")
-  file:close()
-  for _, one in ipairs(machine:finish()) do
-    events[#events + 1] = one
+-- Two directions without times ---------------------------------------------------------------------------------------
+
+-- What one direction holds, event by event, and no more of it than a piece.
+---@class khp.cli.decode.Source
+---@field from "client"|"server"
+---@field path string?
+---@field file userdata? until its end
+---@field machine khp.cli.Dissect
+---@field events khp.cli.dissect.Event[]
+---@field place integer of the next one
+local Source = {}
+Source.__index = Source
+
+local function new_source(path, from, shared)
+  return setmetatable({
+    from = from, path = path, file = path and open(path), machine = dissect.new(from, shared), events = {}, place = 1,
+  }, Source)
+end
+
+function Source:read()
+  local bytes = read_piece(self.file, self.path)
+  if bytes and not self.others then
+    local whose = dissect.whose(bytes)
+    self.others = whose ~= nil and whose ~= self.from
   end
-  return events
-end
-
--- Two directions without times: the handshakes' messages answer each other, the rest follows, the client's first.
-local function interleave(client, server)
-  local list, lists, places = {}, { client, server }, { 1, 1 }
-  local turn = 1
-  while lists[1][places[1]] or lists[2][places[2]] do
-    local one = lists[turn][places[turn]]
-    if one then
-      list[#list + 1] = one
-      places[turn] = places[turn] + 1
-    end
-    if not one or one.what == "head" or one.what == "extended" then
-      turn = 3 - turn
-    end
+  local events = bytes and self.machine:feed(bytes) or self.machine:finish()
+  if not bytes then
+    self.file:close()
+    self.file = nil
   end
-  return list
+  for _, one in ipairs(events) do
+    self.events[#self.events + 1] = one
+  end
 end
 
+function Source:next()
+  while self.file and not self.events[self.place] do
+    self.events, self.place = {}, 1
+    self:read()
+  end
+  local one = self.events[self.place]
+  self.place = self.place + 1
+  return one
+end
+
+-- What a server agrees to counts for the client's frames, too, so its handshakes are read first; where there is no end
+-- of them, so many pieces.
+local MOST_AHEAD = 16
+
+local function read_ahead(source)
+  for _ = 1, MOST_AHEAD do
+    if not source.file or source.machine:is_settled() then
+      return
+    end
+    source:read()
+  end
+end
+
+-- The handshakes' messages answer each other, the rest follows, the client's first.
 local function decode_both(show, given)
   local shared = {}
-  local server = given.server and events_of(given.server, "server", shared) or {}
-  shared.completed = nil
-  local client = given.client and events_of(given.client, "client", shared) or {}
-  return show_all(show, interleave(client, server)) and cli.OK or cli.FAILED
+  local server, client = new_source(given.server, "server", shared), new_source(given.client, "client", shared)
+  read_ahead(server)
+  local turn, others, last = client, server, nil
+  while true do
+    local one = turn:next()
+    if one then
+      show:event(one)
+    elseif last == "end" then
+      break
+    end
+    last = one and one.what or "end"
+    if last == "end" or last == "head" or last == "extended" then
+      turn, others = others, turn
+    end
+  end
+  for _, source in ipairs { client, server } do
+    if source.others and not show.good then
+      cli.complain(("decode: %s looks like what a %s sent"):format(source.path, source == client and "server" or
+        "client"), "Are --client and --server swapped?")
+    end
+  end
+  return show.good and cli.OK or cli.FAILED
+end
+
+-- Captured packets ---------------------------------------------------------------------------------------------------
+
+-- Whose bytes are these, if they begin with frames, as where a capture begins in the middle of a connection?
+local function begins_with_frames(bytes)
+  local from, is_frames = dissect.whose(bytes)
+  if not is_frames then
+    return nil
+  end
+  for _, one in ipairs(dissect.new(from):feed(bytes)) do
+    if one.what ~= "frame" or one.frame.rsv ~= 0 and one.frame.rsv ~= 4 then
+      return nil
+    end
+  end
+  return from
+end
+
+local UPGRADE = "\n[Uu][Pp][Gg][Rr][Aa][Dd][Ee]:[ \t]*[Ww][Ee][Bb][Ss][Oo][Cc][Kk][Ee][Tt]"
+
+-- Others than WebSockets are in a capture, too: how do the two directions begin?
+local function is_websocket(one, other)
+  if one:find(UPGRADE) or other:find(UPGRADE) then
+    return true
+  end
+  local first, second = begins_with_frames(one), begins_with_frames(other)
+  return first ~= second and (first ~= nil or one == "") and (second ~= nil or other == "")
+end
+
+-- Likewise, where all is there: another request, or another response, may stand before the opening.
+local function has_websocket(connection)
+  local beginnings = { client = "", server = "" }
+  for _, piece in ipairs(connection.pieces) do
+    if piece.bytes:find(UPGRADE) then
+      return true
+    elseif #beginnings[piece.from] < 1024 then
+      beginnings[piece.from] = (beginnings[piece.from] .. piece.bytes):sub(1, 1024)
+    end
+  end
+  return is_websocket(beginnings.client, beginnings.server)
+end
+
+-- Where a capture begins later, its first packet may be the server's.
+local function set_roles(connection)
+  local first = connection.pieces[1]
+  local whose, is_frames = dissect.whose(first.bytes)
+  whose = is_frames and begins_with_frames(first.bytes) or not is_frames and whose
+  if whose and whose ~= first.from then
+    connection.client, connection.server = connection.server, connection.client
+    for _, piece in ipairs(connection.pieces) do
+      piece.from = piece.from == "client" and "server" or "client"
+    end
+  end
 end
 
 local function decode_connection(show, connection)
-  local shared, machines, good = {}, {}, true
+  local shared, machines = { timed = true }, {}
+  set_roles(connection)
+  show:connection(connection)
   for _, from in ipairs { "client", "server" } do
     machines[from] = dissect.new(from, shared)
   end
   for _, piece in ipairs(connection.pieces) do
-    good = show_all(show, machines[piece.from]:feed(piece.bytes)) and good
+    local machine = machines[piece.from]
+    show:all(piece.missing and machine:skip(piece.missing) or machine:feed(piece.bytes))
   end
   for _, from in ipairs { "client", "server" } do
-    good = show_all(show, machines[from]:finish()) and good
+    show:all(machines[from]:finish())
   end
-  return good
-end
-
--- Others than WebSockets are in a capture, too.
-local function is_websocket(connection)
-  for _, piece in ipairs(connection.pieces) do
-    if piece.bytes:lower():find "\nupgrade:[ \t]*websocket" then
-      return true
-    end
-  end
-  return false
 end
 
 local function decode_pcap(show, path)
@@ -259,42 +241,59 @@ local function decode_pcap(show, path)
     return cli.fail("decode: --pcap needs tshark, which is not installed",
       "Install it (apt-get install tshark), or give the bytes of each direction: --client FILE --server FILE")
   end
-  open(path):close()
-  local connections, problem = pcap.connections(path)
-  if not connections then
-    return cli.fail(("decode: tshark cannot read %s: %s"):format(path, problem), "Is it a file of captured packets?")
-  end
-  local good, found = true, 0
-  for _, connection in ipairs(connections) do
-    if is_websocket(connection) then
+  local file = open(path)
+  read_piece(file, path)
+  file:close()
+  local found = 0
+  local problem = pcap.find(path, "websocket", is_websocket, function(connection)
+    if has_websocket(connection) then
       found = found + 1
-      show:connection(connection)
-      good = decode_connection(show, connection) and good
+      decode_connection(show, connection)
     end
+  end)
+  if found == 0 and problem then
+    return cli.fail(("decode: tshark cannot read %s: %s"):format(path, problem), "Is it a file of captured packets?")
+  elseif found == 0 then
+    return cli.fail(("decode: there is no WebSocket to be seen in %s"):format(path),
+      "TLS hides what is inside, and what begins in the middle of a frame is not recognised.")
+  elseif problem then
+    cli.flush()
+    return cli.fail(("decode: that is not all of %s: %s"):format(path, problem))
   end
-  if found == 0 then
-    return cli.fail(("decode: there is no opening of a WebSocket in %s"):format(path),
-      "TLS hides it: tshark needs the session's keys to see inside.")
+  return show.good and cli.OK or cli.FAILED
+end
+
+-- Two sources that exclude each other, or nil.
+local function contradiction(given)
+  local listed = {}
+  for _, name in ipairs { "pcap", "client", "server" } do
+    listed[#listed + 1] = given[name] and "--" .. name or nil
   end
-  return good and cli.OK or cli.FAILED
+  listed[#listed + 1] = given.file and "FILE" or nil
+  local is_pair = listed[1] == "--client" and listed[2] == "--server"
+  return listed[is_pair and 3 or 2] and table.concat(listed, " and ") or nil
 end
 
 ---@param given table
 ---@return integer status
 function decode.run(given)
-  local show = setmetatable({ secrets = given.secrets, paint = terminal.painter(1) },
-    { __index = given.json and programs or people })
+  local wrong = contradiction(given)
+  if wrong then
+    return cli.misuse(("decode: %s exclude each other"):format(wrong),
+      "usage: khp decode [FILE], or --client FILE --server FILE, or --pcap FILE")
+  end
+  local show = decoded.new(given)
   if given.pcap then
     return decode_pcap(show, given.pcap)
   elseif given.client or given.server then
     return decode_both(show, given)
   elseif given.file then
-    return decode_stream(show, open(given.file))
+    return decode_stream(show, open(given.file), given.file)
   elseif terminal.at(0) then
     return cli.misuse("decode: which bytes? There is a terminal at standard input",
       "khp decode < FILE, or khp decode --pcap FILE; khp decode --help tells more.")
   end
-  return decode_stream(show, io.stdin)
+  return decode_stream(show, io.stdin, "standard input")
 end
 
 return decode

@@ -1,9 +1,10 @@
--- Takes the bytes of one direction of a connection apart, as they come: HTTP heads, then frames, and the HTTP messages
--- of the extended handshake inside them. Nothing is guessed that the bytes can tell, and what breaks the rules ends it,
--- with its place. This file must not know where the bytes come from, nor how anything is shown.
+-- Takes the bytes of one direction of a connection apart, as they come: HTTP heads, then frames, of whose messages
+-- messages.lua knows more. Nothing is guessed that the bytes can tell, and what breaks the rules ends it, with its
+-- place. This file must not know where the bytes come from, nor how anything is shown.
 
 local core = require "khp.core"
 local http = require "khp.http"
+local messages = require "khp.cli.messages"
 
 local dissect = {}
 
@@ -11,20 +12,13 @@ local byte, concat, find, format, min, sub =
   string.byte, table.concat, string.find, string.format, math.min, string.sub
 local frame, is_utf8 = core.frame, core.conn.utf8
 
--- Of a payload, so much is kept and looked at.
-local KEEP = 64 * 1024
+local KEEP = messages.KEEP
 
 local KHP = "x-kaazing-handshake"
 
 local names = {
   [0] = "continuation", [1] = "text", [2] = "binary", [8] = "close", [9] = "ping", [10] = "pong",
 }
-
--- What the two directions tell each other about the connection.
----@class khp.cli.dissect.Shared
----@field negotiated boolean? an extension was agreed to; nil: not known
----@field khp boolean? whether the opening agreed to KHP; nil: not known
----@field completed boolean? the extended handshake is over
 
 ---@class khp.cli.dissect.Event
 ---@field what "head"|"frame"|"extended"|"error"
@@ -33,7 +27,10 @@ local names = {
 ---@field raw string? head, extended: the bytes of the message
 ---@field message table? head, extended: as khp.http parses it
 ---@field frame table? as core.frame.header() gives it, with `name`, `payload` (its beginning), `compressed`
----@field inside boolean? the frame ends a message that is part of the extended handshake
+---@field inside boolean? the frame is, or may be, part of the extended handshake, or a directive
+---@field directive string? the message that the frame ends is one
+---@field inflated { length: integer, payload: string, opcode: integer }? the message that the frame ends: its length
+---  and its beginning
 ---@field code integer? of a close frame
 ---@field reason string?
 ---@field text string? error: what is wrong
@@ -47,9 +44,8 @@ local names = {
 ---@field at integer its offset in the stream
 ---@field events khp.cli.dissect.Event[] not given yet
 ---@field frame khp.cli.dissect.Event? the frame that is not complete
----@field first table? the message that is not complete
+---@field messages khp.cli.Messages
 ---@field parser userdata? of the HTTP message that is not complete
----@field plain boolean? an application's message has come
 ---@field headless boolean? the bytes begin with frames
 local methods = {}
 local mt = { __index = methods }
@@ -58,8 +54,10 @@ local mt = { __index = methods }
 ---@param shared khp.cli.dissect.Shared? the other direction's
 ---@return khp.cli.Dissect
 function dissect.new(from, shared)
+  shared = shared or {}
   return setmetatable({
-    from = from, shared = shared or {}, state = "head", bytes = "", place = 1, at = 0, events = {},
+    from = from, shared = shared, messages = messages.new(shared), state = "head", bytes = "", place = 1, at = 0,
+    events = {},
   }, mt)
 end
 
@@ -84,8 +82,11 @@ end
 
 -- HTTP ---------------------------------------------------------------------------------------------------------------
 
--- Whose bytes are these? A response, a request, or frames, which a client masks. nil: too few to tell.
-local function guess(bytes)
+--- Whose bytes are these? A response, a request, or frames, which a client masks.
+---@param bytes string the first ones of a direction
+---@return "client"|"server"|nil from nil: too few to tell
+---@return boolean? is_frames
+function dissect.whose(bytes)
   if #bytes < 2 then
     return nil
   elseif find(bytes, "^HTTP/") or #bytes < 5 and find("HTTP/", bytes, 1, true) == 1 then
@@ -101,12 +102,12 @@ local function learn(self, message)
   local shared, headers = self.shared, message.headers
   if message.status == 101 then
     shared.khp = headers["sec-websocket-protocol"] == KHP
-    shared.negotiated = headers["sec-websocket-extensions"] ~= nil
+    messages.learn(shared, headers)
     return true
   end
   local offered = http.tokens(headers["sec-websocket-protocol"] or "") or {}
   for _, name in ipairs(offered) do
-    self.offers_khp = self.offers_khp or name == KHP
+    self.messages.offers_khp = self.messages.offers_khp or name == KHP
   end
   return message.method and (headers.upgrade or ""):lower() == "websocket"
 end
@@ -115,10 +116,10 @@ local steps = {}
 
 function steps.head(self, ended)
   local bytes = rest_of(self)
-  local from, is_frames = guess(bytes)
+  local from, is_frames = dissect.whose(bytes)
   self.from = self.from or from
   if self.at == 0 and is_frames then -- a capture that begins later
-    self.state, self.headless = "frames", true
+    self.state, self.headless, self.messages.headless = "frames", true, true
     return true
   elseif not self.from and not ended or bytes == "" then
     return false
@@ -195,9 +196,9 @@ local function problem(self, header)
     return "a control frame is in pieces (RFC 6455 5.5)"
   elseif is_control and header.length > 125 then
     return "a control frame has more than 125 bytes (RFC 6455 5.5)"
-  elseif header.opcode == 0 and not self.first then
+  elseif header.opcode == 0 and not self.messages.first then
     return "a continuation without a beginning (RFC 6455 5.4)"
-  elseif not is_control and header.opcode ~= 0 and self.first then
+  elseif not is_control and header.opcode ~= 0 and self.messages.first then
     return "a new message inside another one (RFC 6455 5.4)"
   end
   return nil
@@ -218,80 +219,21 @@ local function take_close(self, one, payload)
   end
 end
 
--- KHP: as long as the extended handshake may go on, messages are parts of HTTP messages.
-local function may_be_extended(self, payload)
-  local shared = self.shared
-  if shared.completed or self.plain or shared.khp == false then
-    return false
-  elseif self.parser then
-    return true
-  elseif not (shared.khp or self.offers_khp or self.headless) then
-    return false
-  end
-  return find(payload, self.from == "server" and "^HTTP/1%.%d %d%d%d" or "^[%u%-]+ %S+ HTTP/1%.%d\r?\n") ~= nil
-end
-
-local function take_extended(self, one, payload)
-  one.inside = true
-  local kind = self.from == "server" and "response" or "request"
-  if not self.parser then
-    self.parser, self.raw, self.parsed, self.began = http.parser(kind), "", nil, one.offset
-  end
-  self.raw = self.raw .. payload
-  local text
-  if not self.parsed then
-    self.parsed, text = self.parser:head(payload)
-    payload = nil
-  end
-  if self.parsed and not text then
-    local body
-    body, text = self.parser:body(payload)
-    if not body and not text then
-      return
-    end
-  elseif not text then
-    return
-  end
-  local done = event(self, text and "error" or "extended", self.began)
-  done.raw, done.message, done.text = self.raw, self.parsed, text and "no HTTP " .. kind .. ": " .. text
-  self.parser = nil
-  if text then
-    self.state = "over"
-  elseif done.message.status == 101 then
-    self.shared.completed = true
-    self.shared.negotiated = self.shared.negotiated or done.message.headers["sec-websocket-extensions"] ~= nil
-  end
-end
-
--- A whole message, as far as it was kept.
-local function take_message(self, one)
-  local first = self.first
-  self.first = nil
-  local payload = concat(first.parts)
-  local is_whole = #payload == first.length
-  if first.rsv == 0 and is_whole and may_be_extended(self, payload) then
-    take_extended(self, one, payload)
-  elseif first.rsv == 0 and is_whole and first.opcode == 1 and not is_utf8(payload) then
-    fail(self, one.offset, "a text message is not UTF-8 (RFC 6455 8.1)")
-  else
-    self.plain = self.plain or first.length > 0 -- an empty one may end a response
-  end
-end
-
 local function end_frame(self)
   local one = self.frame
   self.frame = nil
   local header = one.frame
-  header.payload = concat(one.parts)
+  local payload = concat(one.parts)
+  header.payload = sub(payload, 1, KEEP)
   if header.opcode == 8 then
-    take_close(self, one, header.payload)
+    take_close(self, one, payload)
   elseif header.opcode < 8 then
-    local first = self.first
-    local room = KEEP - first.kept
-    first.parts[#first.parts + 1] = sub(header.payload, 1, room)
-    first.kept, first.length = first.kept + min(#header.payload, room), first.length + header.length
-    if header.fin then
-      take_message(self, one)
+    local done = self.messages:take(one, payload)
+    if done and done.what == "error" then
+      fail(self, done.offset, done.text)
+    elseif done then
+      done.from = self.from
+      self.events[#self.events + 1] = done
     end
   end
 end
@@ -304,10 +246,10 @@ local function begin_frame(self, header)
   end
   header.name = names[header.opcode]
   local one = event(self, "frame", self.at)
-  one.frame, one.parts, one.left = header, {}, header.length
-  if header.opcode == 1 or header.opcode == 2 then
-    self.first = { opcode = header.opcode, rsv = header.rsv, parts = {}, kept = 0, length = 0 }
-    header.compressed = header.rsv % 8 >= 4 -- RFC 7692 6
+  one.frame, one.parts, one.left, one.keep = header, {}, header.length, KEEP
+  if header.opcode < 8 then
+    self.messages.from = self.from
+    one.keep = self.messages:begin(header)
   end
   self.frame = one
   drop(self, header.size)
@@ -326,8 +268,8 @@ function steps.frames(self)
   end
   local taken = min(one.left, #self.bytes - self.place + 1)
   local header, offset = one.frame, one.frame.length - one.left
-  if offset < KEEP and taken > 0 then
-    local piece = sub(self.bytes, self.place, self.place + min(taken, KEEP - offset) - 1)
+  if offset < one.keep and taken > 0 then
+    local piece = sub(self.bytes, self.place, self.place + min(taken, one.keep - offset) - 1)
     one.parts[#one.parts + 1] = header.key and frame.mask(piece, header.key, offset) or piece
   end
   one.left = one.left - taken
@@ -353,6 +295,12 @@ local function take_events(self)
   return events
 end
 
+--- Is nothing of a handshake to be expected any more?
+---@return boolean
+function methods:is_settled()
+  return self.state == "over" or self.state == "frames" and self.messages:is_settled()
+end
+
 --- Takes bytes. Returns what was found in them.
 ---@param bytes string
 ---@return khp.cli.dissect.Event[]
@@ -367,33 +315,49 @@ end
 local function missing(self)
   local one = self.frame
   if one then
-    one.frame.payload = concat(one.parts)
+    local payload = concat(one.parts)
+    one.frame.payload = sub(payload, 1, KEEP)
+    one.inside = one.frame.opcode < 8 and self.messages:is_inside(payload)
     self.frame = nil
     return ("in the middle of a frame: %.0f of %.0f bytes are missing"):format(one.left, one.frame.length), one.offset
   elseif self.state == "body" then
     return "in the middle of a body", self.at
   elseif self.place <= #self.bytes then
     return self.state == "frames" and "in the middle of a frame's header" or "in the middle of a head", self.at
-  elseif self.first or self.parser then
+  elseif self.messages.first or self.messages.parser then
     return "in the middle of a message", self.at
   end
   return nil
 end
 
+-- lost: so many bytes are not there; nil: the end.
+local function finish(self, lost)
+  while self.state ~= "over" and steps[self.state](self, true) do
+  end
+  if self.state ~= "over" then
+    local what, offset = missing(self)
+    if lost then
+      fail(self, self.at + #self.bytes - self.place + 1, format("%.0f bytes are missing in the capture", lost))
+    elseif what then
+      fail(self, offset, "the bytes end " .. what)
+    end
+  end
+  self.state = "over"
+  self.messages:close()
+  return take_events(self)
+end
+
 --- No more bytes come. What is not complete is an error, at the place where it begins.
 ---@return khp.cli.dissect.Event[]
 function methods:finish()
-  while self.state ~= "over" and steps[self.state](self, true) do
-  end
-  local what, offset = nil, nil
-  if self.state ~= "over" then
-    what, offset = missing(self)
-  end
-  if what then
-    fail(self, offset, "the bytes end " .. what)
-  end
-  self.state = "over"
-  return take_events(self)
+  return finish(self)
+end
+
+--- Bytes are missing: where the next frame begins is not known any more, and the direction ends.
+---@param n integer
+---@return khp.cli.dissect.Event[]
+function methods:skip(n)
+  return finish(self, n)
 end
 
 return dissect
