@@ -2,6 +2,7 @@
 -- is done with the connection stands in dialogue.lua.
 
 local cli = require "khp.cli"
+local console = require "khp.cli.console"
 local core = require "khp.core"
 local dialogue = require "khp.cli.dialogue"
 local frame = require "khp.cli.frame"
@@ -116,7 +117,8 @@ local function find_target(url)
   local target, message = uri.parse(url)
   if target then
     target = uri.websocket(target)
-    return { url = url, host = target.host, port = target.port, unix = target.unix, target = target.target }
+    return { url = url, host = target.host, port = target.port, unix = target.unix, target = target.target,
+      secure = target.secure }
   end
   local guess = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and "ws://" .. url
   misuse(message, guess and uri.parse(guess) and "Did you mean " .. guess .. "?" or TRY)
@@ -164,9 +166,12 @@ local function credentials_of(given)
   if not given.user then
     return nil
   end
-  local password, problem = os.getenv "KHP_PASSWORD", nil
+  local password, problem, status = os.getenv "KHP_PASSWORD", nil, nil
   if not password then
-    password, problem = terminal.ask(("Password of %s: "):format(given.user))
+    password, problem, status = console.ask(("Password of %s: "):format(given.user))
+  end
+  if status then
+    cli.finish(status)
   end
   if not password then
     misuse(("--user %s needs a password, and %s"):format(given.user, problem),
