@@ -1,6 +1,7 @@
 -- khp connect URL: a client for people and for pipes. Here stand its options and what they mean for khp.connect; what
 -- is done with the connection stands in dialogue.lua.
 
+local advice = require "khp.cli.advice"
 local cli = require "khp.cli"
 local console = require "khp.cli.console"
 local core = require "khp.core"
@@ -113,15 +114,22 @@ local function misuse(message, ...)
   cli.finish(cli.misuse("connect: " .. message, ...))
 end
 
+-- A URL without its scheme, unless there is a password in it: that is shown to nobody.
+local function guess(url)
+  local found = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and not url:find "@" and "ws://" .. url
+  return found and uri.parse(found) and "Did you mean " .. found .. "?" or nil
+end
+
 local function find_target(url)
   local target, message = uri.parse(url)
-  if target then
-    target = uri.websocket(target)
-    return { url = url, host = target.host, port = target.port, unix = target.unix, target = target.target,
-      secure = target.secure }
+  if not target then
+    misuse(message, guess(url) or TRY)
   end
-  local guess = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and "ws://" .. url
-  misuse(message, guess and uri.parse(guess) and "Did you mean " .. guess .. "?" or TRY)
+  target = uri.websocket(target)
+  return {
+    url = url, host = target.host, port = target.port, unix = target.unix, target = target.target,
+    secure = target.secure,
+  }
 end
 
 local function read_file(path)
@@ -132,7 +140,8 @@ local function read_file(path)
     file:close()
   end
   if not text then
-    misuse(("--binary %s"):format(message:sub(1, #path) == path and message or path .. ": " .. message))
+    message = message:sub(1, #path) == path and message or path .. ": " .. message
+    cli.finish(cli.fail("connect: " .. message, advice.file "--binary"))
   end
   return text
 end
@@ -180,6 +189,19 @@ local function credentials_of(given)
   return { username = given.user, password = password }
 end
 
+-- Options that say nothing about a connection without TLS. A redirect may lead to one that has it, so they are allowed.
+local function check_tls(given, target)
+  if given.key and not given.cert then
+    misuse("--key needs --cert: the certificate that it belongs to", TRY)
+  end
+  for _, name in ipairs { "ca", "cert", "insecure" } do
+    if given[name] and not target.secure then
+      cli.complain(("connect: --%s has no effect on %s, unless the server leads to wss://"):format(name,
+        target.unix and "ws+unix://" or "ws://"))
+    end
+  end
+end
+
 -- What may wait to be sent: little where it comes in pieces, as much as a message may have where it is lines, and where
 -- there are whole messages each of them has room.
 local function queue_of(given)
@@ -213,10 +235,18 @@ local function options_of(given)
   }
 end
 
+-- What khp.connect() says about an option, with its name as it is written here.
+local function as_written(message)
+  return (message:gsub("^option '(%w+)'", function(name)
+    return "--" .. name:gsub("s$", "")
+  end))
+end
+
 ---@param given table
 ---@return integer status
 function connect.run(given)
   local target = find_target(given.url)
+  check_tls(given, target)
   given.sends = sends_of(given)
   given.wait = given.wait or terminal.at(0) and not given.sends[1] and 0 or 1
   local options = options_of(given)
@@ -228,7 +258,7 @@ function connect.run(given)
   if ok then
     return status
   elseif type(status) == "table" and status.misuse then
-    return cli.misuse("connect: " .. status.misuse:gsub("^option '(%w+)'", "--%1:"), TRY)
+    return cli.misuse("connect: " .. as_written(status.misuse), TRY)
   end
   error(status, 0)
 end

@@ -60,6 +60,19 @@ end
 
 -- The end ------------------------------------------------------------------------------------------------------------
 
+-- In words, where it was not as it should be.
+local function complain(self, how)
+  local who = "by " .. show.who(how) .. " "
+  local reason = how.reason ~= "" and ": " .. terminal.harmless(how.reason) or ""
+  local when = ""
+  if self.all_sent == false then
+    when = ", before everything was sent"
+  elseif self.leaving and how.by == "local" then
+    who, when = "", ", and the server did not answer"
+  end
+  cli.complain(("connect: closed %swith %d%s%s"):format(who, how.code, reason, when))
+end
+
 -- The connection has ended.
 local function closed(self, conn)
   local how = conn.closed
@@ -71,9 +84,7 @@ local function closed(self, conn)
   end
   local good = how.clean and GOOD[how.code] and self.all_sent ~= false
   if not good and not self.given.json and not self.console and not self.mute then
-    local reason = how.reason ~= "" and ": " .. terminal.harmless(how.reason) or ""
-    local when = self.all_sent == false and ", before everything was sent" or ""
-    cli.complain(("connect: closed by %s with %d%s%s"):format(show.who(how), how.code, reason, when))
+    complain(self, how)
   end
   self.status = good and cli.OK or cli.FAILED
 end
