@@ -34,14 +34,26 @@ static int fail(lua_State *L, int number) {
     return 3;
 }
 
+/* Whether the shell has given us the terminal that may be behind fd: in the background, reading or
+ * changing it would stop us. What is no terminal, or nobody's, is ours. */
+static bool is_foreground(int fd) {
+    pid_t group = tcgetpgrp(fd);
+    return group < 0 || group == getpgrp();
+}
+
 /* ---- reading ---- */
 
-/* read(fd, n) → bytes, "" at the end, false where it would have to wait; nil, text, errno. At most
- * n bytes; it waits where the descriptor does and nothing is there: watch it first. */
+/* read(fd, n) → bytes, "" at the end, false where it would have to wait or in the background; nil,
+ * text, errno. At most n bytes; it waits where the descriptor does and nothing is there: watch it
+ * first. */
 static int descriptor_read(lua_State *L) {
     int fd = descriptor(L);
     lua_Integer n = luaL_checkinteger(L, 2);
     luaL_argcheck(L, n > 0 && n <= READ_MOST, 2, "out of range");
+    if (!is_foreground(fd)) {
+        lua_pushboolean(L, 0);
+        return 1;
+    }
     luaL_Buffer buffer;
     char *bytes = luaL_buffinitsize(L, &buffer, (size_t)n);
     ssize_t got;
@@ -174,13 +186,6 @@ static int terminal_new(lua_State *L) {
     return 1;
 }
 
-/* Whether the shell has given the terminal to us: in the background, changing it would stop us. One
- * that is nobody's is ours. */
-static bool is_foreground(const struct lkhp_terminal *self) {
-    pid_t group = tcgetpgrp(self->fd);
-    return group < 0 || group == getpgrp();
-}
-
 /* terminal:raw([flush]): each key comes at once and shows nothing; Ctrl-C still is a signal, Ctrl-Z
  * and Ctrl-\ are keys: suspend() and restore() come first. With `flush` what was typed before is
  * dropped. */
@@ -206,14 +211,14 @@ static int terminal_raw(lua_State *L) {
 static int terminal_keep(lua_State *L) {
     const struct lkhp_terminal *self = luaL_checkudata(L, 1, TERMINAL);
     struct termios now;
-    bool lost = self->changed && is_foreground(self) && tcgetattr(self->fd, &now) == 0 &&
+    bool lost = self->changed && is_foreground(self->fd) && tcgetattr(self->fd, &now) == 0 &&
                 (now.c_lflag & (ICANON | ECHO)) != 0;
     lua_pushboolean(L, lost && tcsetattr(self->fd, TCSADRAIN, &self->mode) == 0);
     return 1;
 }
 
 static void put_back(const struct lkhp_terminal *self) {
-    if (self->changed && is_foreground(self))
+    if (self->changed && is_foreground(self->fd))
         (void)tcsetattr(self->fd, TCSADRAIN, &self->before);
 }
 

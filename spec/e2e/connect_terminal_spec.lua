@@ -206,6 +206,19 @@ describe("khp connect on a terminal", function()
     assert.same({ "halfway" }, typed)
   end)
 
+  it("leaves the terminal to the shell while it is in the background", function()
+    if not os.execute "command -v bash >/dev/null" then
+      return pending "there is no bash"
+    end
+    local output = type_at({
+      "< open: ", "> \\x1a", "< ready", "> for the shell\\r", "< it read for the shell\\r\\n", "< typed", "< > ", "> x\\r",
+      "< < x\\r\\n", "> \\x04", "< all",
+    }, url, nil, [[bash -c 'set -m; "$@"; bg; echo ready; read line; echo it read $line; echo typed; fg;]] ..
+      [[ echo over $?; stty -a; echo all' sh]])
+    is_as_it_was(output, 0)
+    assert.same({ "x" }, typed)
+  end)
+
   it("ends at once on Ctrl-\\", function()
     is_as_it_was(type_at({ "< open: ", "> half", "< half", "> \\x1c", "< all" }, url, nil, REPORT), 1)
   end)

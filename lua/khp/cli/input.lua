@@ -12,6 +12,9 @@ local PIECE = 64 * 1024
 -- Pieces of a file after which everything else has its turn.
 local TURN = 16
 
+-- Seconds after which a terminal is tried again whose keys are for somebody else.
+local PATIENCE = 0.1
+
 local descriptor = core.descriptor
 
 ---@class khp.cli.Input: khp.Place
@@ -56,6 +59,7 @@ function methods:read()
     elseif bytes or bytes == nil then
       return bytes, problem
     end
+    task.sleep(PATIENCE)
   end
 end
 
