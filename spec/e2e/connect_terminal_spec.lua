@@ -143,7 +143,7 @@ describe("khp connect on a terminal", function()
     is_as_it_was(output, 130)
     assert.is_nil(output:find("secr", 1, true))
     output = type_at({ "< Password of joe: ", "> secr\\x1c", "< all" }, "--user joe " .. url, before, REPORT)
-    is_as_it_was(output, 2)
+    is_as_it_was(output, 131)
     output = type_at({ "< Password of joe: ", "signal TERM", "< all" }, "--user joe " .. url, before, JOB)
     is_as_it_was(output, 143)
   end)
@@ -211,8 +211,8 @@ describe("khp connect on a terminal", function()
       return pending "there is no bash"
     end
     local output = type_at({
-      "< open: ", "> \\x1a", "< ready", "> for the shell\\r", "< it read for the shell\\r\\n", "< typed", "< > ", "> x\\r",
-      "< < x\\r\\n", "> \\x04", "< all",
+      "< open: ", "> \\x1a", "< ready", "> for the shell\\r", "< it read for the shell\\r\\n", "< typed", "< > ",
+      "> x\\r", "< < x\\r\\n", "> \\x04", "< all",
     }, url, nil, [[bash -c 'set -m; "$@"; bg; echo ready; read line; echo it read $line; echo typed; fg;]] ..
       [[ echo over $?; stty -a; echo all' sh]])
     is_as_it_was(output, 0)
@@ -220,7 +220,7 @@ describe("khp connect on a terminal", function()
   end)
 
   it("ends at once on Ctrl-\\", function()
-    is_as_it_was(type_at({ "< open: ", "> half", "< half", "> \\x1c", "< all" }, url, nil, REPORT), 1)
+    is_as_it_was(type_at({ "< open: ", "> half", "< half", "> \\x1c", "< all" }, url, nil, REPORT), 131)
   end)
 
   it("says that it is closing where the server does not answer, and ends on Ctrl-C", function()

@@ -13,21 +13,22 @@ local trace = require "khp.cli.trace"
 local uri = require "khp.uri"
 
 local connect = {
-  summary = "a WebSocket client: for people, for pipes, for programs",
+  summary = "a WebSocket client for people, pipes and programs",
   usage = "[OPTION …] URL",
   description = [[
-Sends each line of standard input as a message, and prints each message on a line of its own. On a terminal lines
-can be edited (keys as in most shells) while messages arrive above them; Ctrl-D and Ctrl-C close in order. Nothing
-is read from standard input before there is room to send it, and nothing from the server before standard output
-has taken what came: files of any size go through in little memory.
+Sends each line of standard input as a message and prints each message that arrives on a line of its own. On a
+terminal, lines can be edited (with the keys of most shells) while messages appear above them. Ctrl-D and Ctrl-C close
+the connection, Ctrl-C again ends at once, Ctrl-Z suspends. Input is read only when there is room to send it, and
+messages only when standard output has taken the ones before, so files of any size go through in little memory.
 
-After the end of standard input, or of what --send and --binary give, the connection stays open until nothing has
-come for --wait seconds. Exit status: 0 when the connection was closed in order, 1 when it was not, or when there
-was none.]],
+After the end of standard input, or after everything that --send and --binary give, the connection stays open until
+nothing has arrived for --wait seconds. Exit status: 0 when the connection was closed cleanly, 1 when it was not or
+could not be made, 2 for wrong usage, 128 and the signal's number when a signal ended it before it was open or while
+it was closing.]],
   environment = [[
-KHP_PASSWORD           the password of --user
-KHP_HISTORY            a file that keeps the lines that were typed
-NO_COLOR               anything: no colours]],
+KHP_PASSWORD           the password for --user
+KHP_HISTORY            a file for the lines that you type; created with mode 0600
+NO_COLOR               if set and not empty: no colours]],
   examples = [[
 khp connect ws://127.0.0.1:8000/
 khp connect --send hello --wait 0.2 ws://127.0.0.1:8000/echo
@@ -57,43 +58,43 @@ local function appends(kind)
 end
 
 local function describe_talk(command)
-  command:option("--send", "Send TEXT instead of standard input. May be repeated."):argname "TEXT":count "*"
+  command:option("--send", "Send TEXT instead of standard input. Can be repeated."):argname "TEXT":count "*"
     :action(appends "text")
-  command:option("--binary", "Send what FILE holds as one binary message. May be repeated."):argname "FILE":count "*"
+  command:option("--binary", "Send the contents of FILE as one binary message. Can be repeated."):argname "FILE":count "*"
     :action(appends "binary")
-  command:flag("--bytes", "Send standard input as binary messages, piece by piece, and write messages without " ..
+  command:flag("--bytes", "Send standard input as binary messages, in pieces, and write messages without adding " ..
     "line ends.")
-  command:flag("--json", "Print one JSON object a line for each event: open, message, close, error.")
-  command:option("--wait", "How long to wait for more after the last was sent: until nothing has come for so many " ..
-    "seconds, or forever. Default: 1; 0 for who types.")
+  command:flag("--json", "Print each event as one line of JSON: open, message, close, error, …")
+  command:option("--wait", "After everything was sent, wait until nothing has arrived for this long, or forever. " ..
+    "Default: 1; 0 on a terminal.")
     :argname "SECONDS":convert(wait_seconds)
-  command:option("--ping", "Measure the way there and back so often, on standard error.")
+  command:option("--ping", "Measure the round-trip time this often, on standard error.")
     :argname "SECONDS":convert(frame.number("--ping", 0.001))
 end
 
 local function describe_handshake(command)
-  command:option("--protocol", "A subprotocol to ask for. May be repeated, the best first.")
+  command:option("--protocol", "Offer this subprotocol. Can be repeated, in order of preference.")
     :argname "NAME":count "*":target "protocols"
-  command:option("--extension", "An extension to ask for, with its parameters: 'permessage-deflate'. May be repeated.")
-    :argname "TEXT":count "*":target "extensions"
-  command:option("-H --header", "A header of the opening request: 'Name: value'. May be repeated.")
+  command:option("--extension", "Offer this extension, with its parameters: 'permessage-deflate'. " ..
+    "Can be repeated."):argname "TEXT":count "*":target "extensions"
+  command:option("-H --header", "Add a header to the opening request: 'Name: value'. Can be repeated.")
     :argname "HEADER":count "*":target "headers"
-  command:option("--user", "Who to be where the server asks. The password is asked for, or stands in the " ..
-    "environment variable KHP_PASSWORD."):argname "NAME"
-  command:option("--policy", "A file with the functions of a client's policy."):argname "FILE"
+  command:option("--user", "The user name, if the server asks for one. The password is asked for, or taken " ..
+    "from the environment variable KHP_PASSWORD."):argname "NAME"
+  command:option("--policy", "A client policy: a Lua file."):argname "FILE"
   command:flag("--trace", "Show both handshakes on standard error, with times. Passwords and tokens are left out.")
 end
 
 local function describe_way(command)
-  command:option("--ca", "Trust what these authorities signed, instead of the system's: a PEM file or a folder.")
+  command:option("--ca", "Trust these certificate authorities, not the system's: a PEM file or a folder.")
     :argname "FILE"
-  command:option("--cert", "A certificate of your own, PEM."):argname "FILE"
-  command:option("--key", "Its key, PEM. Default: in the same file."):argname "FILE"
-  command:flag("--insecure", "Accept any certificate: for a trial, never for more.")
-  command:option("--proxy", "Go through this HTTP proxy: http://[USER:PASSWORD@]HOST:PORT"):argname "URL"
-  command:option("--timeout", "How long connecting may take."):argname "SECONDS"
+  command:option("--cert", "The client certificate, a PEM file."):argname "FILE"
+  command:option("--key", "Its private key, a PEM file. Default: in the file of --cert."):argname "FILE"
+  command:flag("--insecure", "Accept any certificate: for tests only.")
+  command:option("--proxy", "Connect through this HTTP proxy: http://[USER:PASSWORD@]HOST:PORT"):argname "URL"
+  command:option("--timeout", "How long connecting may take, with all redirects."):argname "SECONDS"
     :convert(frame.number("--timeout", 0.001))
-  command:flag("--reconnect", "Come back when the connection is lost, after a while that grows.")
+  command:flag("--reconnect", "Connect again when the connection is lost, with growing delays.")
 end
 
 ---@param command table

@@ -120,14 +120,14 @@ end
 
 -- Questions -----------------------------------------------------------------------------------------------------------
 
--- The first line that is typed; nil where there is none.
+-- The first line that is typed; nil where there is none, and whether the program is to end.
 local function answer_to(at, from, question, put)
   local editor = edit.new { prompt = "", put = function() end, columns = function() end }
   local keys = from:read()
   while keys do
     local lines, ended, wish = editor:feed(keys)
     if lines[1] or ended or wish == "quit" then
-      return lines[1]
+      return lines[1], wish == "quit"
     elseif wish == "suspend" then
       at:suspend()
       at:keep()
@@ -162,7 +162,7 @@ function console.ask(question)
   end)
   at:raw(true)
   put(question)
-  local ok, answer = pcall(answer_to, at, from, question, put)
+  local ok, answer, quit = pcall(answer_to, at, from, question, put)
   at:restore()
   put "\n"
   heeding.close()
@@ -171,7 +171,7 @@ function console.ask(question)
   if not ok then
     error(answer, 0)
   end
-  return answer, not answer and "nothing was typed" or nil, status
+  return answer, not answer and "nothing was typed" or nil, quit and signals.QUIT or status
 end
 
 return console

@@ -270,7 +270,7 @@ end
 local function listen(self)
   if sending.typed(self) then
     self:restore()
-    os.exit(cli.FAILED)
+    os.exit(signals.QUIT)
   elseif self.lost then
     return
   end

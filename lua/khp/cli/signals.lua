@@ -3,7 +3,8 @@
 
 local core = require "khp.core"
 
-local signals = {}
+--- The status after Ctrl-\.
+local signals = { QUIT = 128 + 3 }
 
 local numbers = { HUP = 1, INT = 2, TERM = 15 }
 
