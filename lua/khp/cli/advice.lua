@@ -7,7 +7,8 @@ local advice = {}
 
 local INSECURE = "--insecure accepts any certificate: use it for tests only."
 
--- The first pattern that the message has decides: its text, in which {host} and others are filled in, or a function.
+-- The first pattern that the message has decides: its texts, in which {host} and others are filled in; one that needs
+-- what there is not is left out.
 local by_code = {}
 
 by_code.ECONNECT = {
@@ -18,14 +19,14 @@ by_code.ECONNECT = {
     "Nobody listens at the socket {unix}: is the server still running?" },
   { "^no address", "Is the name {host} right? Is there a network?" },
   { "No such file", "There is no socket {unix}: is the path right, is the server running?" },
-  { "Permission denied", "The socket {unix} is not for you." },
+  { "Permission denied", "You may not use the socket {unix}: its owner decides who may." },
   { "unreachable", "There is no way to {host} from here: is the network up, is a proxy needed (--proxy)?" },
 }
 
 by_code.ETIMEOUT = {
   { "connecting", "{host} does not answer on port {port}: a firewall, or a wrong address?",
     "--timeout SECONDS waits longer." },
-  { "", "The server took the connection and was silent. --trace shows how far it went." },
+  { "", "The server took the connection and did not answer. --trace shows how far it went." },
 }
 
 by_code.ETLS = {
@@ -52,7 +53,7 @@ by_code.EAUTH = {
 }
 
 by_code.EREDIRECT = {
-  { "", "The way went: {urls}" },
+  { "", "It was redirected: {urls}" },
 }
 
 by_code.EPOLICY = {
@@ -61,25 +62,25 @@ by_code.EPOLICY = {
 
 by_code.EPROTOCOL = {
   { "^the server closed", "If it speaks TLS there, try {secure_url}" },
-  { "", "Is that a WebSocket server? --trace shows what it said; if it speaks TLS there, try {secure_url}" },
+  { "", "Is that a WebSocket server? --trace shows what it said.", "If it speaks TLS there, try {secure_url}" },
 }
 
 by_code.ECLOSED = {
-  { "", "If it speaks TLS there, try {secure_url}. --trace shows how far it went." },
+  { "", "--trace shows how far it went.", "If it speaks TLS there, try {secure_url}" },
 }
 
 by_code.EEXTENSION = {
-  { "", "Without --extension it may go." },
+  { "", "Try it without --extension." },
 }
 
 local by_status = {
   [400] = "The server does not understand the request: --trace shows both sides of it.",
-  [403] = "The server knows what was asked and does not want it: is the path right, does it ask for an Origin " ..
-    "(-H 'Origin: https://{host}') or another --user?",
+  [403] = "The server refuses: is the path right, does it want an Origin (-H 'Origin: https://{host}') or another " ..
+    "--user?",
   [404] = "Is the path right? It was {target}",
   [426] = "--trace shows what the server asks for instead.",
-  [429] = "The server has had enough for now: try later, or --reconnect.",
-  [503] = "The server cannot at present: try later, or --reconnect.",
+  [429] = "The server asks for fewer connections: try later, or --reconnect.",
+  [503] = "The server is not available at present: try later, or --reconnect.",
 }
 
 local function of_status(status)
@@ -90,7 +91,7 @@ local function of_status(status)
   elseif status < 300 then
     return "There is HTTP at that address, but no WebSocket: is the path right? It was {target}"
   elseif status >= 500 then
-    return "The server failed. Who runs it finds the reason in its log."
+    return "The server failed. Its log says why."
   end
   return "--trace shows both sides of it."
 end
@@ -121,12 +122,12 @@ local function facts(target, given, detail)
     target = target.target,
     policy = given.policy,
     plain_url = over(url, "ws"),
-    secure_url = over(url, "wss"),
+    secure_url = not target.secure and over(url, "wss") or nil,
     urls = table.concat(detail.urls or {}, " → "),
   }
 end
 
--- nil where a fact is missing: then the text says nothing true.
+-- nil where a fact is missing.
 local function fill(text, known)
   local missing = false
   text = text:gsub("{([%a_]+)}", function(name)

@@ -60,8 +60,8 @@ end
 local function describe_talk(command)
   command:option("--send", "Send TEXT instead of standard input. Can be repeated."):argname "TEXT":count "*"
     :action(appends "text")
-  command:option("--binary", "Send the contents of FILE as one binary message. Can be repeated."):argname "FILE":count "*"
-    :action(appends "binary")
+  command:option("--binary", "Send the contents of FILE as one binary message. Can be repeated.")
+    :argname "FILE":count "*":action(appends "binary")
   command:flag("--bytes", "Send standard input as binary messages, in pieces, and write messages without adding " ..
     "line ends.")
   command:flag("--json", "Print each event as one line of JSON: open, message, close, error, …")
