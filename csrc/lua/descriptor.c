@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -43,14 +44,19 @@ static bool is_foreground(int fd) {
 
 /* ---- reading ---- */
 
+/* Others may read it, too, and be faster. */
+static bool has_something(int fd) {
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    return poll(&one, 1, 0) != 0;
+}
+
 /* read(fd, n) → bytes, "" at the end, false where it would have to wait or in the background; nil,
- * text, errno. At most n bytes; it waits where the descriptor does and nothing is there: watch it
- * first. */
+ * text, errno. At most n bytes. */
 static int descriptor_read(lua_State *L) {
     int fd = descriptor(L);
     lua_Integer n = luaL_checkinteger(L, 2);
     luaL_argcheck(L, n > 0 && n <= READ_MOST, 2, "out of range");
-    if (!is_foreground(fd)) {
+    if (!is_foreground(fd) || !has_something(fd)) {
         lua_pushboolean(L, 0);
         return 1;
     }
@@ -91,6 +97,18 @@ static void ready(void *owner) {
     lkhp_enter(self->loop, deliver, self);
 }
 
+/* libuv makes a descriptor that it watches one that does not wait. The shell, our standard output
+ * and whoever else has the same terminal or pipe would have to live with that, after our end, too.
+ */
+static struct khp_net_watch *watch_only(struct lkhp_watch *self, int fd,
+                                        struct khp_net_error *error) {
+    int flags = fcntl(fd, F_GETFL);
+    struct khp_net_watch *watch = khp_net_watch_new(self->loop->net, fd, ready, self, error);
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFL, flags);
+    return watch;
+}
+
 /* watch(fd, f) → a watch, paused, that calls f() from the loop while fd can be read; nil, text,
  * errno where the system cannot watch it: a regular file is always ready. */
 static int watch_new(lua_State *L) {
@@ -107,7 +125,7 @@ static int watch_new(lua_State *L) {
     lua_pushvalue(L, -1);
     self->reference = luaL_ref(L, LUA_REGISTRYINDEX); /* not alive: run() does not wait for it */
     struct khp_net_error error;
-    self->watch = khp_net_watch_new(loop->net, fd, ready, self, &error);
+    self->watch = watch_only(self, fd, &error);
     if (!self->watch) {
         luaL_unref(L, LUA_REGISTRYINDEX, self->reference);
         return fail(L, error.sys);
