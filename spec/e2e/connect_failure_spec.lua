@@ -132,6 +132,16 @@ describe("khp connect, when something fails,", function()
     assert.matches('{"event":"error","code":"EPROTOCOL","message":"line 1 of standard input: .-UTF%-8', output)
   end)
 
+  it("says that standard input cannot be read", function()
+    for _, option in ipairs { "", "--bytes" } do
+      local _, errors, status = connect(opens("", function(peer)
+        peer:closed()
+        peer:close(1000)
+      end), option .. " URL </tmp")
+      assert.same({ "khp: connect: standard input: Is a directory\n", 1 }, { errors, status })
+    end
+  end)
+
   it("shows nothing of a peer's that a terminal would obey", function()
     local _, errors = connect(function(peer, number)
       peer:http()

@@ -17,7 +17,7 @@ local show = {}
 ---@field down fun(self: khp.cli.Show, message: string, code: string, detail: table) with --reconnect
 ---@field note fun(self: khp.cli.Show, text: string) for people: a round trip, a reconnection
 ---@field failed fun(self: khp.cli.Show, code: string, detail: table, message: string, ...: string) no connection
----@field trouble fun(self: khp.cli.Show, code: string?, message: string, ...: string) what cannot be sent
+---@field trouble fun(self: khp.cli.Show, code: string?, message: string, hint: string?) what cannot be sent
 
 local MOST_HEX = 32
 
@@ -68,8 +68,8 @@ function plain:failed(_, _, message, ...)
   cli.complain("connect: " .. message, ...)
 end
 
-function plain:trouble(_, message, ...)
-  cli.complain("connect: " .. message, ...)
+function plain:trouble(_, message, hint)
+  cli.complain("connect: " .. message .. (hint and "\n" .. hint or ""))
 end
 
 local lines = setmetatable({}, { __index = plain })
@@ -220,9 +220,9 @@ function talk:failed(_, _, message, ...)
   cli.complain("connect: " .. message, ...)
 end
 
-function talk:trouble(_, message, ...)
+function talk:trouble(_, message, hint)
   self.editor:hide()
-  cli.complain("connect: " .. message, ...)
+  plain.trouble(self, nil, message, hint)
   self.editor:show()
 end
 
