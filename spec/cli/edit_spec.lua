@@ -112,6 +112,58 @@ describe("the line editor", function()
     assert.equal("> " .. ("漢"):rep(8), table.concat(screen.chars))
   end)
 
+  it("shows all of a line that is longer than the terminal once it is entered", function()
+    editor:feed "0123456789abcdefghijklmn\r"
+    assert.same({ "> 0123456789abcdefghijklmn" }, screen.lines)
+    shows "> "
+  end)
+
+  it("goes on after bytes that begin like a key and are none", function()
+    for _, keys in ipairs {
+      "\27[\rhello\r", "\27[\4hello\r", "\27[1;\3hello\r", "\27[\195\188hello\r", "\27O\rhello\r", "\27\rhello\r",
+      "\27\27[Ahello\r", "\27[" .. ("1"):rep(100) .. "\rhello\r",
+    } do
+      local fresh = edit.new { prompt = "> ", put = function() end, columns = function() end }
+      local lines = {}
+      for i = 1, #keys do
+        local more, ended = fresh:feed(keys:sub(i, i))
+        lines[#lines + 1] = more[1]
+        if ended then -- Ctrl-D on an empty line, which a terminal would end with
+          fresh:feed ""
+        end
+      end
+      assert.matches("hello$", lines[#lines], nil, nil, keys)
+    end
+  end)
+
+  it("asks the program for what is not the line's, and keeps what was typed behind that", function()
+    local lines, ended, wish = editor:feed "one\r\26two"
+    assert.same({ { "one" }, false, "suspend" }, { lines, ended, wish })
+    shows "> "
+    assert.same({ "two" }, (editor:feed "\r"))
+    assert.equal("quit", select(3, editor:feed "\28"))
+  end)
+
+  it("shows the line anew when the terminal has become narrower", function()
+    local columns, told = 20, {}
+    local narrow = edit.new { prompt = "> ", columns = function()
+      return columns
+    end, put = function(text)
+      told[#told + 1] = text
+    end }
+    narrow:feed "0123456789abcdef"
+    columns = 8
+    told = {}
+    narrow:resized() -- the cursor was at column 18: the third line of eight columns
+    assert.equal("\27[2A\r\27[J", told[1])
+    assert.equal("\r> bcdef\27[K\r\27[7C", told[2])
+    narrow:stop()
+    told = {}
+    narrow:show()
+    narrow:resized()
+    assert.same({}, told)
+  end)
+
   it("makes place for other lines and comes back", function()
     editor:feed "half"
     editor:hide()

@@ -1,8 +1,9 @@
 # Types at a program on a terminal of its own:  typist.py STEPS COMMAND [ARGUMENT ...]
 #
 # Each line of the file STEPS is a step, with Python's escapes: "< text" waits until the program has shown this text
-# (after what the step before has seen), "> text" types it, "signal NAME" sends it a signal. At the end everything that
-# it has shown goes to standard output, and its exit status is ours; 99 when it showed nothing more for 20 seconds.
+# (after what the step before has seen), "> text" types it, "signal TERM" sends this signal to what the terminal belongs
+# to, as a shell would. At the end everything that it has shown goes to standard output, and its exit status is ours; 99
+# when it showed nothing more for 20 seconds.
 import os
 import pty
 import select
@@ -44,7 +45,7 @@ for step in steps:
     elif what == ">":
         os.write(terminal, text)
     else:
-        os.kill(child, getattr(signal, text.decode()))
+        os.killpg(os.tcgetpgrp(terminal), getattr(signal, "SIG" + text.decode()))
 while read():
     pass
 status = os.waitpid(child, 0)[1]

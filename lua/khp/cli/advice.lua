@@ -5,35 +5,41 @@ local terminal = require "khp.cli.terminal"
 
 local advice = {}
 
-local INSECURE = "--insecure accepts any certificate: for a trial, never for more."
+local INSECURE = "--insecure accepts any certificate: use it for tests only."
 
--- The first pattern that the message has decides: its text, in which {host} and others are filled in, or a function.
+-- The first pattern that the message has decides: its texts, in which {host} and others are filled in; one that needs
+-- what there is not is left out.
 local by_code = {}
 
 by_code.ECONNECT = {
   { "^the proxy .*refused", "Nobody listens at the proxy's address: is --proxy right?" },
   { "^the proxy", "Is --proxy right?" },
   { "[Cc]onnection refused", "Nobody listens on {host}, port {port}: is the server running, is the port right?",
-    "khp serve --port {port} starts one to try." },
+    "khp serve --port {open_port} starts one to try.",
+    "Nobody listens at the socket {unix}: is the server still running?" },
   { "^no address", "Is the name {host} right? Is there a network?" },
   { "No such file", "There is no socket {unix}: is the path right, is the server running?" },
-  { "Permission denied", "The socket {unix} is not for you." },
+  { "Permission denied", "You may not use the socket {unix}: its owner decides who may." },
   { "unreachable", "There is no way to {host} from here: is the network up, is a proxy needed (--proxy)?" },
 }
 
 by_code.ETIMEOUT = {
   { "connecting", "{host} does not answer on port {port}: a firewall, or a wrong address?",
     "--timeout SECONDS waits longer." },
-  { "", "The server took the connection and was silent. --trace shows how far it went." },
+  { "", "The server took the connection and did not answer. --trace shows how far it went." },
 }
 
 by_code.ETLS = {
+  { "alert certificate required", "The server wants a certificate of yours: --cert FILE --key FILE" },
+  { "alert unknown ca", "The server does not trust who signed your certificate (--cert)." },
+  { "alert certificate expired", "Your certificate (--cert) has expired." },
+  { "alert .*certificate", "The server does not accept your certificate (--cert)." },
+  { "key values mismatch", "--key is not the key of the certificate in --cert." },
   { "does not speak TLS", "The server speaks without TLS there: try {plain_url}" },
   { "hostname mismatch", "The certificate is not for {host}: use a name that it is for.", INSECURE },
   { "IP address mismatch", "The certificate is not for {host}: use a name that it is for.", INSECURE },
-  { "expired", "The server's certificate must be renewed by who runs the server.", INSECURE },
+  { "expired", "Whoever runs the server must renew its certificate.", INSECURE },
   { "not yet valid", "Is the clock right, here and there?", INSECURE },
-  { "certificate required", "The server wants a certificate of yours: --cert FILE --key FILE" },
   { "verify failed", "If you trust who signed it: --ca FILE, the authority's certificate.", INSECURE },
   { "self.signed", "If you trust who signed it: --ca FILE, the authority's certificate.", INSECURE },
 }
@@ -47,7 +53,7 @@ by_code.EAUTH = {
 }
 
 by_code.EREDIRECT = {
-  { "", "The way went: {urls}" },
+  { "", "It was redirected: {urls}" },
 }
 
 by_code.EPOLICY = {
@@ -56,36 +62,48 @@ by_code.EPOLICY = {
 
 by_code.EPROTOCOL = {
   { "^the server closed", "If it speaks TLS there, try {secure_url}" },
-  { "", "Is that a WebSocket server? --trace shows what it said; if it speaks TLS there, try {secure_url}" },
+  { "", "Is that a WebSocket server? --trace shows what it said.", "If it speaks TLS there, try {secure_url}" },
 }
 
 by_code.ECLOSED = {
-  { "", "If it speaks TLS there, try {secure_url}. --trace shows how far it went." },
+  { "", "--trace shows how far it went.", "If it speaks TLS there, try {secure_url}" },
 }
 
 by_code.EEXTENSION = {
-  { "", "Without --extension it may go." },
+  { "", "Try it without --extension." },
 }
 
 local by_status = {
   [400] = "The server does not understand the request: --trace shows both sides of it.",
-  [403] = "The server knows what was asked and does not want it: is the path right, does it ask for an Origin " ..
-    "(-H 'Origin: https://{host}') or another --user?",
+  [403] = "The server refuses: is the path right, does it want an Origin (-H 'Origin: https://{host}') or another " ..
+    "--user?",
   [404] = "Is the path right? It was {target}",
   [426] = "--trace shows what the server asks for instead.",
-  [429] = "The server has had enough for now: try later, or --reconnect.",
-  [503] = "The server cannot at present: try later, or --reconnect.",
+  [429] = "The server asks for fewer connections: try later, or --reconnect.",
+  [503] = "The server is not available at present: try later, or --reconnect.",
 }
 
 local function of_status(status)
   if by_status[status] then
     return by_status[status]
+  elseif status == 101 then
+    return "The server, or a proxy in between, breaks RFC 6455: --trace shows what it answered."
   elseif status < 300 then
-    return "There is HTTP at that URL, but no WebSocket: is the path right? It was {target}"
+    return "There is HTTP at that address, but no WebSocket: is the path right? It was {target}"
   elseif status >= 500 then
-    return "The server failed. Who runs it finds the reason in its log."
+    return "The server failed. Its log says why."
   end
   return "--trace shows both sides of it."
+end
+
+-- Its answer to the request for a way to the server.
+local function of_proxy(code)
+  if code == "EPROTOCOL" or code == "ECLOSED" then
+    return "Is there an HTTP proxy at {proxy}? --trace shows what it said."
+  elseif code == "EHANDSHAKE" then
+    return "The proxy does not lead to {host}: --trace shows what it said."
+  end
+  return nil
 end
 
 local function over(url, scheme)
@@ -98,16 +116,18 @@ local function facts(target, given, detail)
   return {
     host = target.host,
     port = target.port,
+    open_port = target.port and target.port >= 1024 and target.port or nil, -- others are for the system's servers
+    proxy = detail.proxy,
     unix = target.unix,
     target = target.target,
     policy = given.policy,
     plain_url = over(url, "ws"),
-    secure_url = over(url, "wss"),
+    secure_url = not target.secure and over(url, "wss") or nil,
     urls = table.concat(detail.urls or {}, " → "),
   }
 end
 
--- nil where a fact is missing: then the text says nothing true.
+-- nil where a fact is missing.
 local function fill(text, known)
   local missing = false
   text = text:gsub("{([%a_]+)}", function(name)
@@ -117,30 +137,43 @@ local function fill(text, known)
   return not missing and text or nil
 end
 
--- A file of an option that cannot be read says so by its name.
+--- What to say where the file of an option cannot be read.
+---@param option string
+---@return string
+function advice.file(option)
+  return ("It is the file of %s: does it exist, may you read it, is it what it should be?"):format(option)
+end
+
+-- A file of an option that cannot be read is named first.
 local function option_of(message, given)
   for _, name in ipairs { "ca", "cert", "key", "policy" } do
     if given[name] and message:sub(1, #given[name]) == given[name] then
-      return ("It is the file of --%s: does it exist, may you read it, is it what it should be?"):format(name)
+      return advice.file("--" .. name)
     end
   end
   return nil
 end
 
-local function find(message, code, detail, given)
-  if code == "ETLS" and option_of(message, given) then
-    return { "", option_of(message, given) }
-  elseif code == "EPOLICY" and message:find "No such file" then
-    return { "", option_of(message, given) }
-  elseif detail.status and code == "EHANDSHAKE" then
-    return { "", of_status(detail.status) }
-  end
+local function entry_of(message, code)
   for _, entry in ipairs(by_code[code] or {}) do
     if message:find(entry[1]) then
       return entry
     end
   end
   return {}
+end
+
+local function find(message, code, detail, given)
+  local about
+  if detail.proxy and of_proxy(code) then
+    about = of_proxy(code)
+  elseif detail.status and code == "EHANDSHAKE" then
+    about = of_status(detail.status)
+  elseif code == "ETLS" and not message:find "key values mismatch" or
+    code == "EPOLICY" and message:find "No such file" then
+    about = option_of(message, given)
+  end
+  return about and { "", about } or entry_of(message, code)
 end
 
 --- What to say about a connection that failed: the message with its URL, and lines that tell what to try.

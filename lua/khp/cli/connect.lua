@@ -1,7 +1,9 @@
 -- khp connect URL: a client for people and for pipes. Here stand its options and what they mean for khp.connect; what
 -- is done with the connection stands in dialogue.lua.
 
+local advice = require "khp.cli.advice"
 local cli = require "khp.cli"
+local console = require "khp.cli.console"
 local core = require "khp.core"
 local dialogue = require "khp.cli.dialogue"
 local frame = require "khp.cli.frame"
@@ -11,21 +13,22 @@ local trace = require "khp.cli.trace"
 local uri = require "khp.uri"
 
 local connect = {
-  summary = "a WebSocket client: for people, for pipes, for programs",
+  summary = "a WebSocket client for people, pipes and programs",
   usage = "[OPTION …] URL",
   description = [[
-Sends each line of standard input as a message, and prints each message on a line of its own. On a terminal lines
-can be edited (keys as in most shells) while messages arrive above them; Ctrl-D and Ctrl-C close in order. Nothing
-is read from standard input before there is room to send it, and nothing from the server before standard output
-has taken what came: files of any size go through in little memory.
+Sends each line of standard input as a message and prints each message that arrives on a line of its own. On a
+terminal, lines can be edited (with the keys of most shells) while messages appear above them. Ctrl-D and Ctrl-C close
+the connection, Ctrl-C again ends at once, Ctrl-Z suspends. Input is read only when there is room to send it, and
+messages only when standard output has taken the ones before, so files of any size go through in little memory.
 
-After the end of standard input, or of what --send and --binary give, the connection stays open until nothing has
-come for --wait seconds. Exit status: 0 when the connection was closed in order, 1 when it was not, or when there
-was none.]],
+After the end of standard input, or after everything that --send and --binary give, the connection stays open until
+nothing has arrived for --wait seconds. Exit status: 0 when the connection was closed cleanly, 1 when it was not or
+could not be made, 2 for wrong usage, 128 and the signal's number when a signal ended it before it was open or while
+it was closing.]],
   environment = [[
-KHP_PASSWORD           the password of --user
-KHP_HISTORY            a file that keeps the lines that were typed
-NO_COLOR               anything: no colours]],
+KHP_PASSWORD           the password for --user
+KHP_HISTORY            a file for the lines that you type; created with mode 0600
+NO_COLOR               if set and not empty: no colours]],
   examples = [[
 khp connect ws://127.0.0.1:8000/
 khp connect --send hello --wait 0.2 ws://127.0.0.1:8000/echo
@@ -55,43 +58,45 @@ local function appends(kind)
 end
 
 local function describe_talk(command)
-  command:option("--send", "Send TEXT instead of standard input. May be repeated."):argname "TEXT":count "*"
+  command:option("--send", "Send TEXT instead of standard input. Can be repeated."):argname "TEXT":count "*"
     :action(appends "text")
-  command:option("--binary", "Send what FILE holds as one binary message. May be repeated."):argname "FILE":count "*"
-    :action(appends "binary")
-  command:flag("--bytes", "Send standard input as binary messages, piece by piece, and write messages without " ..
+  command:option("--binary", "Send the contents of FILE as one binary message. Can be repeated.")
+    :argname "FILE":count "*":action(appends "binary")
+  command:flag("--bytes", "Send standard input as binary messages, in pieces, and write messages without adding " ..
     "line ends.")
-  command:flag("--json", "Print one JSON object a line for each event: open, message, close, error.")
-  command:option("--wait", "How long to wait for more after the last was sent: until nothing has come for so many " ..
-    "seconds, or forever. Default: 1; 0 for who types.")
+  command:flag("--json", "Print each event as one line of JSON: open, message, close, error, …")
+  command:option("--wait", "After everything was sent, wait until nothing has arrived for this long, or forever. " ..
+    "Default: 1; 0 on a terminal.")
     :argname "SECONDS":convert(wait_seconds)
-  command:option("--ping", "Measure the way there and back so often, on standard error.")
+  command:option("--ping", "Measure the round-trip time this often, on standard error.")
     :argname "SECONDS":convert(frame.number("--ping", 0.001))
 end
 
 local function describe_handshake(command)
-  command:option("--protocol", "A subprotocol to ask for. May be repeated, the best first.")
+  command:option("--protocol", "Offer this subprotocol. Can be repeated, in order of preference.")
     :argname "NAME":count "*":target "protocols"
-  command:option("--extension", "An extension to ask for, with its parameters: 'permessage-deflate'. May be repeated.")
-    :argname "TEXT":count "*":target "extensions"
-  command:option("-H --header", "A header of the opening request: 'Name: value'. May be repeated.")
+  command:option("--extension", "Offer this extension, with its parameters: 'permessage-deflate'. " ..
+    "Can be repeated."):argname "TEXT":count "*":target "extensions"
+  command:option("-H --header", "Add a header to the opening request: 'Name: value'. Can be repeated.")
     :argname "HEADER":count "*":target "headers"
-  command:option("--user", "Who to be where the server asks. The password is asked for, or stands in the " ..
-    "environment variable KHP_PASSWORD."):argname "NAME"
-  command:option("--policy", "A file with the functions of a client's policy."):argname "FILE"
-  command:flag("--trace", "Show both handshakes on standard error, with times. Passwords and tokens are left out.")
+  command:option("--user", "The user name, if the server asks for one. The password is asked for, or taken " ..
+    "from the environment variable KHP_PASSWORD."):argname "NAME"
+  command:option("--policy", "A client policy: a Lua file."):argname "FILE"
+  command:flag("--trace", "Show both handshakes on standard error, with times, without what may be secret: the values "
+    .. "of queries, of Authorization, Cookie and fields that are named like them.")
+  command:flag("--secrets", "With --trace: leave nothing out.")
 end
 
 local function describe_way(command)
-  command:option("--ca", "Trust what these authorities signed, instead of the system's: a PEM file or a folder.")
+  command:option("--ca", "Trust these certificate authorities, not the system's: a PEM file or a folder.")
     :argname "FILE"
-  command:option("--cert", "A certificate of your own, PEM."):argname "FILE"
-  command:option("--key", "Its key, PEM. Default: in the same file."):argname "FILE"
-  command:flag("--insecure", "Accept any certificate: for a trial, never for more.")
-  command:option("--proxy", "Go through this HTTP proxy: http://[USER:PASSWORD@]HOST:PORT"):argname "URL"
-  command:option("--timeout", "How long connecting may take."):argname "SECONDS"
+  command:option("--cert", "The client certificate, a PEM file."):argname "FILE"
+  command:option("--key", "Its private key, a PEM file. Default: in the file of --cert."):argname "FILE"
+  command:flag("--insecure", "Accept any certificate: for tests only.")
+  command:option("--proxy", "Connect through this HTTP proxy: http://[USER:PASSWORD@]HOST:PORT"):argname "URL"
+  command:option("--timeout", "How long connecting may take, with all redirects."):argname "SECONDS"
     :convert(frame.number("--timeout", 0.001))
-  command:flag("--reconnect", "Come back when the connection is lost, after a while that grows.")
+  command:flag("--reconnect", "Connect again when the connection is lost, with growing delays.")
 end
 
 ---@param command table
@@ -112,14 +117,22 @@ local function misuse(message, ...)
   cli.finish(cli.misuse("connect: " .. message, ...))
 end
 
+-- A URL without its scheme, unless there is a password in it: that is shown to nobody.
+local function guess(url)
+  local found = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and not url:find "@" and "ws://" .. url
+  return found and uri.parse(found) and "Did you mean " .. found .. "?" or nil
+end
+
 local function find_target(url)
   local target, message = uri.parse(url)
-  if target then
-    target = uri.websocket(target)
-    return { url = url, host = target.host, port = target.port, unix = target.unix, target = target.target }
+  if not target then
+    misuse(message, guess(url) or TRY)
   end
-  local guess = url:find "^[%w.%-]+:?%d*[/%w]*" and not url:find "://" and "ws://" .. url
-  misuse(message, guess and uri.parse(guess) and "Did you mean " .. guess .. "?" or TRY)
+  target = uri.websocket(target)
+  return {
+    url = url, host = target.host, port = target.port, unix = target.unix, target = target.target,
+    secure = target.secure,
+  }
 end
 
 local function read_file(path)
@@ -130,7 +143,8 @@ local function read_file(path)
     file:close()
   end
   if not text then
-    misuse(("--binary %s"):format(message:sub(1, #path) == path and message or path .. ": " .. message))
+    message = message:sub(1, #path) == path and message or path .. ": " .. message
+    cli.finish(cli.fail("connect: " .. message, advice.file "--binary"))
   end
   return text
 end
@@ -164,9 +178,12 @@ local function credentials_of(given)
   if not given.user then
     return nil
   end
-  local password, problem = os.getenv "KHP_PASSWORD", nil
+  local password, problem, status = os.getenv "KHP_PASSWORD", nil, nil
   if not password then
-    password, problem = terminal.ask(("Password of %s: "):format(given.user))
+    password, problem, status = console.ask(("Password of %s: "):format(given.user))
+  end
+  if status then
+    cli.finish(status)
   end
   if not password then
     misuse(("--user %s needs a password, and %s"):format(given.user, problem),
@@ -175,12 +192,25 @@ local function credentials_of(given)
   return { username = given.user, password = password }
 end
 
+-- Options that say nothing about a connection without TLS. A redirect may lead to one that has it, so they are allowed.
+local function check_tls(given, target)
+  if given.key and not given.cert then
+    misuse("--key needs --cert: the certificate that it belongs to", TRY)
+  end
+  for _, name in ipairs { "ca", "cert", "insecure" } do
+    if given[name] and not target.secure then
+      cli.complain(("connect: --%s has no effect on %s, unless the server leads to wss://"):format(name,
+        target.unix and "ws+unix://" or "ws://"))
+    end
+  end
+end
+
 -- What may wait to be sent: little where it comes in pieces, as much as a message may have where it is lines, and where
 -- there are whole messages each of them has room.
 local function queue_of(given)
   local size = given.bytes and PIECES or limits.defaults.queue
   for _, one in ipairs(given.sends) do
-    size = math.max(size, #one.message + dialogue.FRAME)
+    size = math.max(size, #one.message + core.frame.HEADER_MAX)
   end
   return size
 end
@@ -199,31 +229,49 @@ local function options_of(given)
     limits = { queue = queue_of(given) },
     timeout = given.timeout,
     tls = has_tls and { ca = given.ca, cert = given.cert, key = given.key, verify = not given.insecure } or nil,
-    trace = given.trace and trace.new {
-      clock = core.loop.clock, paint = terminal.painter(2),
-      write = function(text)
-        io.stderr:write(text)
-      end,
-    } or nil,
   }
+end
+
+-- What shows the handshakes, and what shows the rest at the end.
+local function trace_of(given)
+  if not given.trace then
+    return nil, function() end
+  end
+  return trace.new {
+    clock = core.loop.clock, paint = terminal.painter(2), secrets = given.secrets,
+    write = function(text)
+      io.stderr:write(text)
+    end,
+  }
+end
+
+-- What khp.connect() says about an option, with its name as it is written here.
+local function as_written(message)
+  return (message:gsub("^option '(%w+)'", function(name)
+    return "--" .. name:gsub("s$", "")
+  end))
 end
 
 ---@param given table
 ---@return integer status
 function connect.run(given)
   local target = find_target(given.url)
+  check_tls(given, target)
   given.sends = sends_of(given)
   given.wait = given.wait or terminal.at(0) and not given.sends[1] and 0 or 1
   local options = options_of(given)
+  local show_trace, finish_trace = trace_of(given)
+  options.trace = show_trace
   local ok, status = xpcall(dialogue.run, function(problem)
     local what = type(problem) == "string" and problem:match "khp%.connect: ([^\n]*)" or
       type(problem) == "string" and problem:match "khp%.keep: ([^\n]*)"
     return what and { misuse = what } or problem
   end, given, target, options)
+  finish_trace()
   if ok then
     return status
   elseif type(status) == "table" and status.misuse then
-    return cli.misuse("connect: " .. status.misuse:gsub("^option '(%w+)'", "--%1:"), TRY)
+    return cli.misuse("connect: " .. as_written(status.misuse), TRY)
   end
   error(status, 0)
 end

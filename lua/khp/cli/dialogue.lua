@@ -1,64 +1,76 @@
--- One run of khp connect: the connection, or with --reconnect one after the other; what is sent, from options, standard
--- input or a person; what comes; and how it ends. This file must not know options by how they are written, nor how
--- anything is shown.
+-- One run of khp connect: the connection, or with --reconnect one after the other; what comes; and how it ends. This
+-- file must not know options by how they are written, nor how anything is shown, nor where what is sent comes from.
 
 local advice = require "khp.cli.advice"
 local cli = require "khp.cli"
-local core = require "khp.core"
-local edit = require "khp.cli.edit"
-local input = require "khp.cli.input"
+local console = require "khp.cli.console"
 local khp = require "khp"
 local limits = require "khp.limits"
 local progress = require "khp.cli.progress"
+local sending = require "khp.cli.sending"
 local show = require "khp.cli.show"
+local signals = require "khp.cli.signals"
 local task = require "khp.task"
 local terminal = require "khp.cli.terminal"
+local tls = require "khp.tls"
 
 local dialogue = {}
 
 local EPIPE = 32
 
 -- Close codes that are no failure: 1000, "going away", and none.
-local IN_ORDER = { [1000] = true, [1001] = true, [1005] = true }
+local GOOD = { [1000] = true, [1001] = true, [1005] = true }
 
---- RFC 6455 5.2: what a frame needs beside the message, at most.
-dialogue.FRAME = 14
+-- After so many seconds of closing it is worth a word.
+local LONG = 0.5
 
 ---@class khp.cli.Dialogue
 ---@field given table options of khp connect
 ---@field target khp.Uri
 ---@field show khp.cli.Show
+---@field console khp.cli.Console? where somebody types
 ---@field conn khp.Connection? the present one
+---@field known khp.Connection? the last one that was shown
 ---@field kept khp.Keep? with --reconnect
+---@field arrival khp.Place where the first connection is awaited
 ---@field status integer? of the process, once it has ended
+---@field problem string? an error in the program itself
 ---@field sent integer bytes
 ---@field received integer bytes
+---@field all_sent boolean? false: something was not sent, or not yet
+---@field lost boolean? the connection is gone, and what was to be sent is not sent
 ---@field heard number khp.now() of the last message
 ---@field leaving boolean? we are closing
+---@field mute boolean? standard output takes nothing more
 local methods = {}
 local mt = { __index = methods }
 
+-- A task of this run. An error in it is the end, not only its own.
+local function spawn(self, f, ...)
+  local arguments, n = { ... }, select("#", ...)
+  task.spawn(function()
+    local ok, problem = xpcall(function()
+      return f(self, (table.unpack or unpack)(arguments, 1, n))
+    end, debug.traceback)
+    if not ok then
+      self.problem, self.status = problem, cli.FAILED
+    end
+  end)
+end
+
 -- The end ------------------------------------------------------------------------------------------------------------
 
---- Ends with this status, in order. Further calls do nothing.
----@param status integer
-function methods:leave(status)
-  if self.leaving then
-    return
+-- In words, where it was not as it should be.
+local function complain(self, how)
+  local who = "by " .. show.who(how) .. " "
+  local reason = how.reason ~= "" and ": " .. terminal.harmless(how.reason) or ""
+  local when = ""
+  if self.all_sent == false then
+    when = ", before everything was sent"
+  elseif self.leaving and how.by == "local" then
+    who, when = "", ", and the server did not answer"
   end
-  self.leaving, self.wanted = true, status
-  local conn = self.conn
-  if self.kept then
-    self.kept:close(1000)
-    if conn and conn.closed then
-      self.show:closed(conn.closed)
-    end
-    self.status = self.status or status
-  elseif conn then
-    conn:close(1000) -- closed() does the rest
-  else
-    self.status = self.status or status
-  end
+  cli.complain(("connect: closed %swith %d%s%s"):format(who, how.code, reason, when))
 end
 
 -- The connection has ended.
@@ -66,18 +78,50 @@ local function closed(self, conn)
   local how = conn.closed
   self.show:closed(how)
   self.conn = nil
-  if self.leaving then
-    self.status = how.clean and self.wanted or cli.FAILED
+  if self.leaving and how.clean then
+    self.status = self.wanted
     return
   end
-  local good = how.clean and IN_ORDER[how.code] and self.all_sent ~= false
-  if not good and not self.given.json and not self.editor then
-    local who = how.by == "peer" and "the server" or "the " .. how.by
-    local reason = how.reason ~= "" and ": " .. terminal.harmless(how.reason) or ""
-    local when = self.all_sent == false and ", before everything was sent" or ""
-    cli.complain(("connect: closed by %s with %d%s%s"):format(who, how.code, reason, when))
+  local good = how.clean and GOOD[how.code] and self.all_sent ~= false
+  if not good and not self.given.json and not self.console and not self.mute then
+    complain(self, how)
   end
   self.status = good and cli.OK or cli.FAILED
+end
+
+-- Somebody waits for the server to close.
+local function soothe(self)
+  khp.sleep(LONG)
+  if self.status or self.given.json or not self.console and not terminal.at(2) then
+    return
+  end
+  self.show:note "closing; Ctrl-C ends at once"
+end
+
+--- Closes and ends with this status. Waits. Further calls do nothing.
+---@param status integer
+function methods:leave(status)
+  if self.leaving then
+    return
+  end
+  self.leaving, self.wanted = true, status
+  if self.console then
+    self.console:stop()
+  end
+  spawn(self, soothe)
+  local conn, kept = self.conn, self.kept
+  if kept then
+    kept:close(1000)
+    if conn and conn.closed then
+      closed(self, conn)
+    end
+    self.status = self.status or status
+  elseif conn then
+    conn:close(1000) -- closed() does the rest
+  else
+    self.show:trouble("ECLOSED", "interrupted while connecting")
+    self.status = status
+  end
 end
 
 -- Somebody reads standard output no more, or it is full.
@@ -89,123 +133,113 @@ local function cannot_write(self, message, number)
   if number ~= EPIPE then
     cli.complain("connect: standard output: " .. tostring(message))
   end
-  task.spawn(methods.leave, self, number == EPIPE and cli.OK or cli.FAILED)
+  spawn(self, methods.leave, number == EPIPE and cli.OK or cli.FAILED)
 end
 
--- Sending ------------------------------------------------------------------------------------------------------------
+--- The terminal as it was.
+function methods:restore()
+  if self.console then
+    self.console:restore()
+  end
+  progress.finish(self)
+end
 
--- An open connection, waited for with --reconnect; nil where there will be none.
-local function line(self)
+-- A signal: closes, and the second time ends at once.
+local function interrupted(self)
+  return function(status)
+    if self.leaving then
+      self:restore()
+      os.exit(status)
+    end
+    spawn(self, methods.leave, self.conn and cli.OK or status)
+  end
+end
+
+-- The connection -----------------------------------------------------------------------------------------------------
+
+-- What came with the end of the handshake may be here before it is told that it has ended.
+local function opened(self, conn)
+  if self.known ~= conn then
+    self.known, self.conn = conn, conn
+    self.show:open(conn)
+    task.wake(self.arrival)
+  end
+end
+
+--- An open connection, waited for; nil where there will be none.
+---@return khp.Connection?
+function methods:line()
   if self.kept then
     return (self.kept:wait_up())
+  elseif not self.known then
+    task.wait(self.arrival)
   end
   return self.conn
 end
 
--- One message. Waits for room; so nothing piles up here, and nothing is read before it has a place to go.
-local function send(self, message, kind, what)
-  local most = self.bounds.queue - dialogue.FRAME
-  if #message > most then
-    cli.complain(("connect: %s has %d bytes, and a message may have %d"):format(what, #message, most),
-      "--bytes sends standard input in pieces: khp connect --bytes URL < FILE")
-    return false
+local function keep(self, options)
+  options.on_close = nil
+  function options.on_up(conn)
+    opened(self, conn)
   end
-  while not self.leaving do
-    local conn = line(self)
-    if not conn then
-      return false
-    end
-    local sent, problem, code = conn:send(message, kind)
-    if sent then
-      self.sent = self.sent + #message
-      return true
-    elseif code == "ELIMIT" then
-      conn:drain()
-    elseif code ~= "ECLOSED" then
-      cli.complain(("connect: %s: %s"):format(what, problem),
-        code == "EPROTOCOL" and "--bytes sends standard input as it is, --binary FILE a file." or nil)
-      return false
-    elseif not self.kept then
-      return false
+  function options.on_down(message, code, detail)
+    self.conn = nil
+    if detail.again then
+      self.show:down(message, code, detail)
+    elseif not self.leaving then
+      self.show:failed(code, detail, advice.connect(self.given, self.target, message, code, detail))
+      self.status = cli.FAILED
     end
   end
-  return false
+  local message, code, detail
+  self.kept, message, code, detail = khp.keep(self.target.url, options)
+  return self.kept, message, code, detail
 end
 
--- What --send and --binary say.
-local function send_given(self)
-  for _, one in ipairs(self.given.sends) do
-    if not send(self, one.message, one.kind, one.what) then
-      return false
-    end
+-- The files of the options are read even where the URL needs none of them: they were meant to be used.
+local function check_files(self, options)
+  if options.tls and not self.target.secure then
+    return tls.client(options.tls, 2)
   end
   return true
 end
 
-local function send_lines(self, from)
-  local count = 0
-  local next_line = from:lines(self.bounds.queue)
-  while true do
-    local text, problem = next_line()
-    if problem then
-      cli.complain("connect: standard input: " .. problem, "--bytes sends standard input as it is, in pieces.")
-    end
-    if not text then
-      return not problem
-    end
-    count = count + 1
-    if not send(self, text, "text", ("line %d of standard input"):format(count)) then
-      return false
-    end
+local function connect(self, options)
+  local ok, message, code, detail = check_files(self, options)
+  if not ok then
+    return nil, message, code, detail
+  elseif self.given.reconnect then
+    return keep(self, options)
   end
+  ok, message, code, detail = khp.connect(self.target.url, options)
+  if ok then
+    opened(self, ok)
+  end
+  return ok, message, code, detail
 end
 
-local function send_bytes(self, from)
-  while true do
-    local piece, problem = from:read()
-    if not piece then
-      if problem then
-        cli.complain("connect: standard input: " .. problem)
-      end
-      return not problem
-    elseif not send(self, piece, "binary", "standard input") then
-      return false
-    end
-  end
+-- What is said -------------------------------------------------------------------------------------------------------
+
+-- How long a pong may take once the system has everything: as long as what was sent may be on its way at 100 kB/s, and
+-- not so long that a server that answers no ping is noticed.
+local function patience(self)
+  return math.min(2 + self.sent / 100000, 20)
 end
 
--- A person types. Ctrl-D ends.
-local function send_typed(self, from)
-  while true do
-    local keys = from:read()
-    if not keys then
-      return true
-    end
-    local lines, ended = self.editor:feed(keys)
-    for _, text in ipairs(lines) do
-      dialogue.remember(text)
-      if not send(self, text, "text", "this line") and (self.leaving or not self.conn and not self.kept) then
-        return false
-      end
-    end
-    if ended then
-      return true
-    end
-  end
-end
-
--- After the last message: until the server has everything, and then until nothing has come for --wait seconds.
+-- After the last message: until the server has everything, and then until nothing has come for --wait seconds. A person
+-- has seen what came.
 local function linger(self)
+  local since, wait = khp.now(), self.given.wait
   local arrived, code, _
   repeat
     local conn = self.conn
-    if conn and not self.leaving then
-      arrived, _, code = conn:ping()
+    local begun = khp.now()
+    if conn and not self.leaving and not self.console then
+      arrived, _, code = conn:ping(patience(self))
+      since = arrived and khp.now() or begun
     end
     -- One that answers no ping has nothing to wait for, once everything is with the system.
   until arrived or code ~= "ETIMEOUT" or not conn or self.leaving or conn:queued() == 0
-  local since = khp.now()
-  local wait = self.given.wait
   while (self.conn or self.kept) and not self.leaving do
     local left = math.max(since, self.heard) + wait - khp.now()
     if left <= 0 then
@@ -215,28 +249,36 @@ local function linger(self)
   end
 end
 
+-- Once there is a connection: all that is to be sent and is not typed.
 local function talk(self)
-  if not line(self) then
+  self.all_sent = false
+  if not self:line() then
     return
   end
-  local from, good
-  if self.given.sends[1] then
-    good = send_given(self)
-  else
-    from = input.new(0)
-    self.all_sent = false
-    progress.begin(self, from)
-    good = (self.editor and send_typed or self.given.bytes and send_bytes or send_lines)(self, from)
-    from:close()
-    self.all_sent = good
-  end
+  local good = sending.all(self)
+  self.all_sent = good
   if good then
     linger(self)
   end
   progress.finish(self)
-  if self.conn or self.kept then
+  if not self.lost and (self.conn or self.kept) then
     self:leave(good and cli.OK or cli.FAILED)
   end
+end
+
+-- From the beginning: what is typed.
+local function listen(self)
+  if sending.typed(self) then
+    self:restore()
+    os.exit(signals.QUIT)
+  elseif self.lost then
+    return
+  end
+  self.console:stop()
+  if self.conn then
+    linger(self)
+  end
+  self:leave(self.conn and cli.OK or cli.FAILED)
 end
 
 -- --ping SECONDS: how long the way there and back takes.
@@ -256,31 +298,61 @@ local function measure(self)
   end
 end
 
--- A terminal with somebody who types ---------------------------------------------------------------------------------
+-- All of it ----------------------------------------------------------------------------------------------------------
 
--- KHP_HISTORY names the file that keeps what was typed; without it, it is forgotten.
-local function history()
-  local path = os.getenv "KHP_HISTORY"
-  local file = path and io.open(path)
-  local list = {}
-  if file then
-    for text in file:lines() do
-      list[#list + 1] = text
-    end
-    file:close()
+local function begin(self, options)
+  local connected, message, code, detail = connect(self, options)
+  if self.leaving then
+    return
+  elseif not connected then
+    detail = detail or {}
+    self.show:failed(code, detail, advice.connect(self.given, self.target, message, code, detail))
+    self.status = cli.FAILED
+  elseif not self.console then
+    talk(self)
   end
-  return list
 end
 
---- Adds a line to the history's file.
----@param text string
-function dialogue.remember(text)
-  local path = os.getenv "KHP_HISTORY"
-  local file = path and text ~= "" and io.open(path, "a")
-  if file then
-    file:write(text, "\n")
-    file:close()
+local function turn(self)
+  while not self.status do
+    khp.step()
+    if self.console then
+      self.console:look()
+    end
+    if not self.mute then
+      local ok, message, number = io.stdout:flush()
+      if not ok then
+        cannot_write(self, message, number)
+      end
+    end
   end
+  if self.problem then
+    error(self.problem, 0)
+  end
+  return self.status
+end
+
+local function run(self, options)
+  function options.on_message(conn, message, kind)
+    opened(self, conn)
+    self.received = self.received + #message
+    self.heard = khp.now()
+    self.show:message(message, kind)
+  end
+  function options.on_close(conn)
+    opened(self, conn)
+    closed(self, conn)
+    task.wake(self.quiet)
+  end
+  signals.heed(interrupted(self))
+  spawn(self, begin, options)
+  if self.console then
+    spawn(self, listen)
+  end
+  if self.given.ping then
+    spawn(self, measure)
+  end
+  return turn(self)
 end
 
 local function is_for_a_person(given)
@@ -296,117 +368,18 @@ local function choose_show(self, write)
   elseif not is_for_a_person(self.given) then
     return show.lines(write)
   end
-  self.terminal = terminal.at(0)
-  self.editor = edit.new {
-    prompt = "> ", put = write, history = history(),
-    columns = function()
-      return self.terminal:columns()
-    end,
-  }
-  self.terminal:raw()
-  return show.talk(write, self.editor)
-end
-
--- All of it ----------------------------------------------------------------------------------------------------------
-
-local function opened(self, conn)
-  self.conn = conn
-  self.show:open(conn)
-end
-
-local function connect(self, options)
-  if not self.given.reconnect then
-    local conn, message, code, detail = khp.connect(self.target.url, options)
-    if conn then
-      opened(self, conn)
-    end
-    return conn, message, code, detail
-  end
-  options.on_close = nil
-  function options.on_up(conn)
-    opened(self, conn)
-  end
-  function options.on_down(message, code, detail)
-    self.conn = nil
-    if detail.again then
-      self.show:down(message, code, detail)
-    elseif not self.leaving then
-      self.show:failed(code, detail, advice.connect(self.given, self.target, message, code, detail))
-      self.status = cli.FAILED
-    end
-  end
-  local message, code, detail
-  self.kept, message, code, detail = khp.keep(self.target.url, options)
-  return self.kept, message, code, detail
-end
-
--- Ctrl-C, or the terminal has gone: in order, and the second time at once.
-local function heed_signals(self)
-  for _, name in ipairs { "INT", "TERM", "HUP" } do
-    core.signal(name, function()
-      if self.leaving then
-        self:restore()
-        os.exit(cli.FAILED)
-      end
-      task.spawn(methods.leave, self, cli.OK)
-    end)
-  end
-end
-
---- The terminal as it was.
-function methods:restore()
-  if self.editor then
-    self.editor:hide()
-    self.terminal:restore()
-  end
-  progress.finish(self)
-end
-
-local function turn(self)
-  while not self.status do
-    khp.step()
-    if not self.mute then
-      local ok, message, number = io.stdout:flush()
-      if not ok then
-        cannot_write(self, message, number)
-      end
-    end
-  end
-  return self.status
-end
-
-local function run(self, options)
-  function options.on_message(_, message, kind)
-    self.received = self.received + #message
-    self.heard = khp.now()
-    self.show:message(message, kind)
-  end
-  function options.on_close(conn)
-    closed(self, conn)
-    task.wake(self.quiet)
-  end
-  local connected, message, code, detail = connect(self, options)
-  if not connected then
-    detail = detail or {}
-    self.show:failed(code, detail, advice.connect(self.given, self.target, message, code, detail))
-    return cli.FAILED
-  end
-  heed_signals(self)
-  task.spawn(talk, self)
-  if self.given.ping then
-    task.spawn(measure, self)
-  end
-  return turn(self)
+  self.console = console.new(write)
+  return show.talk(write, self.console.editor)
 end
 
 --- Connects and talks until it is over.
 ---@param given table options of khp connect
----@param target { url: string, host: string, port: integer?, unix: string?, target: string }
+---@param target { url: string, host: string, port: integer?, unix: string?, target: string, secure: boolean }
 ---@param options khp.ConnectOptions
 ---@return integer status
 function dialogue.run(given, target, options)
   local self = setmetatable({
-    given = given, target = target, sent = 0, received = 0, heard = khp.now(), quiet = {},
+    given = given, target = target, sent = 0, received = 0, heard = khp.now(), quiet = {}, arrival = {},
     bounds = limits.resolve(options.limits, 2),
   }, mt)
   self.show = choose_show(self, function(...)
@@ -417,7 +390,7 @@ function dialogue.run(given, target, options)
       end
     end
   end)
-  io.stdout:setvbuf(self.editor and "no" or "full")
+  io.stdout:setvbuf(self.console and "no" or "full")
   local ok, status = xpcall(run, debug.traceback, self, options)
   self:restore()
   if not ok then

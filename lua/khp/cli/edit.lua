@@ -19,7 +19,9 @@ local MOST_HISTORY = 1000
 ---@field place integer in the history; one more than there are: the new line
 ---@field fresh string? the new line, while an older one is shown
 ---@field killed string what Ctrl-Y gives back
----@field rest string the beginning of a key of several bytes
+---@field rest string bytes that came and are no key yet, or wait behind one that asked for something
+---@field column integer where the cursor was shown
+---@field is_over boolean? nothing more is shown
 local methods = {}
 local mt = { __index = methods, __name = "khp.cli.edit" }
 
@@ -29,7 +31,7 @@ function edit.new(given)
   local history = given.history or {}
   return setmetatable({
     prompt = given.prompt, columns = given.columns, put = given.put, history = history, place = #history + 1,
-    chars = {}, at = 1, killed = "", rest = "",
+    chars = {}, at = 1, killed = "", rest = "", column = 0,
   }, mt)
 end
 
@@ -90,14 +92,35 @@ end
 
 --- Shows the line anew, on the terminal's present line.
 function methods:show()
+  if self.is_over then
+    return
+  end
   local text, before = window(self)
   local column = width_of(self.prompt) + before
   self.put("\r" .. self.prompt .. text .. "\27[K\r" .. (column > 0 and ("\27[%dC"):format(column) or ""))
+  self.column = column
 end
 
 --- Takes the line away, so that something else can be printed; show() brings it back.
 function methods:hide()
   self.put "\r\27[K"
+end
+
+--- Shows the line anew after the terminal's width has changed. One that has become narrower has broken the line into
+--- several.
+function methods:resized()
+  if self.is_over then
+    return
+  end
+  local above = math.floor(self.column / math.max(self.columns() or 80, 1))
+  self.put((above > 0 and ("\27[%dA"):format(above) or "") .. "\r\27[J")
+  self:show()
+end
+
+--- Takes the line away for good.
+function methods:stop()
+  self:hide()
+  self.is_over = true
 end
 
 -- The line -----------------------------------------------------------------------------------------------------------
@@ -266,11 +289,26 @@ local sequences = {
   ["f"] = "word_right", ["b"] = "word_left", ["d"] = "cut_next_word", ["\127"] = "cut_word",
 }
 
+-- Longer than the key of any terminal.
+local MOST_KEY = 32
+
+-- A key that begins with ESC. What cannot become one is given as far as it looked like one, and does nothing; the byte
+-- that spoiled it is a key of its own.
+local function escaped(bytes)
+  local key = match(bytes, "^\27%[[0-?]*[ -/]*[@-~]") or match(bytes, "^\27O[@-~]") or
+    match(bytes, "^\27[ -NP-Z\\-\127]")
+  if key then
+    return key
+  end
+  local begun = match(bytes, "^\27%[[0-?]*[ -/]*") or match(bytes, "^\27O") or "\27"
+  return (#begun < #bytes or #begun > MOST_KEY) and begun or nil
+end
+
 -- The first key of these bytes, or nil while it is not complete.
 local function next_key(bytes)
   local first = byte(bytes)
   if first == 27 then
-    return match(bytes, "^\27%[[0-?]*[ -/]*[@-~]") or match(bytes, "^\27O.") or match(bytes, "^\27[^%[O]")
+    return escaped(bytes)
   elseif first >= 0xC0 then
     local n = first < 0xE0 and 2 or first < 0xF0 and 3 or 4
     local key = match(bytes, "^[\192-\255][\128-\191]*")
@@ -289,31 +327,41 @@ local function press(self, key)
   end
 end
 
---- Takes what was typed. Returns what it made: lines in order, and whether the end was typed (Ctrl-D on an empty line).
+-- Keys that are not the line's.
+local wishes = { ["\26"] = "suspend", ["\28"] = "quit" }
+
+-- The line is complete: all of it stays on the terminal.
+local function enter(self)
+  local text = text_of(self)
+  self:hide()
+  self.put(self.prompt .. text .. "\r\n")
+  remember(self, text)
+  set(self, "")
+  return text
+end
+
+--- Takes what was typed. Returns what it made: lines in order, whether the end was typed (Ctrl-D on an empty line), and
+--- what the program is asked for (Ctrl-Z, Ctrl-\): then what was typed behind that waits for the next feed().
 ---@param bytes string
 ---@return string[] lines
 ---@return boolean ended
+---@return "suspend"|"quit"|nil wish
 function methods:feed(bytes)
-  local lines, ended = {}, false
+  local lines, ended, wish = {}, false, nil
   bytes = self.rest .. bytes
-  while bytes ~= "" and not ended do
+  while bytes ~= "" and not ended and not wish do
     local key = next_key(bytes)
     if not key then
       break
     end
     bytes = sub(bytes, #key + 1)
+    wish = wishes[key]
     if key == "\r" or key == "\n" then
-      local text = text_of(self)
-      on["end"](self)
-      self:show()
-      self.put "\r\n"
-      remember(self, text)
-      lines[#lines + 1] = text
-      set(self, "")
+      lines[#lines + 1] = enter(self)
     elseif key == "\4" then
       ended = #self.chars == 0
       on.delete(self)
-    else
+    elseif not wish then
       press(self, key)
     end
   end
@@ -321,7 +369,7 @@ function methods:feed(bytes)
   if not ended then
     self:show()
   end
-  return lines, ended
+  return lines, ended, wish
 end
 
 return edit

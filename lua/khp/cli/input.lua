@@ -12,12 +12,16 @@ local PIECE = 64 * 1024
 -- Pieces of a file after which everything else has its turn.
 local TURN = 16
 
+-- Seconds after which a terminal is tried again whose keys are for somebody else.
+local PATIENCE = 0.1
+
 local descriptor = core.descriptor
 
 ---@class khp.cli.Input: khp.Place
 ---@field fd integer
 ---@field watch userdata? nil: a file, or what else is always ready
 ---@field count integer? pieces of a file
+---@field is_over boolean? nothing more is read
 local methods = {}
 local mt = { __index = methods, __name = "khp.cli.input" }
 
@@ -33,10 +37,10 @@ function input.new(fd)
 end
 
 --- The next bytes. Waits for them.
----@return string? bytes nil: the end
+---@return string? bytes nil: the end, or stop() was called
 ---@return string? problem nil: the end is all there is to tell
 function methods:read()
-  while true do
+  while not self.is_over do
     if self.watch then
       self.watch:resume()
       task.wait(self)
@@ -46,12 +50,16 @@ function methods:read()
         task.sleep(0)
       end
     end
+    if self.is_over then
+      return nil
+    end
     local bytes, problem = descriptor.read(self.fd, PIECE)
     if bytes == "" then
       return nil
     elseif bytes or bytes == nil then
       return bytes, problem
     end
+    task.sleep(PATIENCE)
   end
 end
 
@@ -63,7 +71,7 @@ end
 
 --- The next lines, without their ends: `for line in input:lines() do … end`, in a task. The last one may lack its end.
 ---@param most integer bytes that a line may have
----@return fun(): string?, string?  nil at the end, and the problem if there is one
+---@return fun(): string?, string?, boolean?  nil at the end; the problem if there is one; whether a line was too long
 function methods:lines(most)
   local bytes, at, parts, size = "", 1, {}, 0
   return function()
@@ -77,7 +85,7 @@ function methods:lines(most)
       parts[#parts + 1] = bytes:sub(at)
       size = size + #bytes - at + 1
       if size > most then
-        return nil, ("a line of more than %d bytes"):format(most)
+        return nil, ("a line of more than %d bytes"):format(most), true
       end
       local problem
       bytes, problem = self:read()
@@ -105,6 +113,12 @@ function methods:size()
     return size - here
   end
   return nil
+end
+
+--- Whoever waits for bytes, or asks for more, gets the end.
+function methods:stop()
+  self.is_over = true
+  task.wake(self)
 end
 
 --- Reads no more.

@@ -16,7 +16,8 @@ local show = {}
 ---@field closed fun(self: khp.cli.Show, closed: khp.Closed)
 ---@field down fun(self: khp.cli.Show, message: string, code: string, detail: table) with --reconnect
 ---@field note fun(self: khp.cli.Show, text: string) for people: a round trip, a reconnection
----@field failed fun(self: khp.cli.Show, code: string, detail: table, message: string, ...: string)
+---@field failed fun(self: khp.cli.Show, code: string, detail: table, message: string, ...: string) no connection
+---@field trouble fun(self: khp.cli.Show, code: string?, message: string, hint: string?) what cannot be sent
 
 local MOST_HEX = 32
 
@@ -30,6 +31,15 @@ end
 
 local function quoted(reason)
   return reason ~= "" and ": " .. terminal.harmless(reason) or ""
+end
+
+local names = { peer = "the server", ["local"] = "this side", network = "the network", timeout = "a timeout" }
+
+--- Who ended a connection, for people.
+---@param closed khp.Closed
+---@return string
+function show.who(closed)
+  return names[closed.by]
 end
 
 local function again(detail)
@@ -47,7 +57,7 @@ function plain.closed()
 end
 
 function plain:down(message, _, detail)
-  self:note(message .. again(detail))
+  self:note(terminal.harmless(message) .. again(detail))
 end
 
 function plain:note(text)
@@ -56,6 +66,10 @@ end
 
 function plain:failed(_, _, message, ...)
   cli.complain("connect: " .. message, ...)
+end
+
+function plain:trouble(_, message, hint)
+  cli.complain("connect: " .. message .. (hint and "\n" .. hint or ""))
 end
 
 local lines = setmetatable({}, { __index = plain })
@@ -144,6 +158,10 @@ function objects:failed(code, detail, message)
   self:event("error", { message = message, code = code, status = detail.status, url = detail.url, urls = urls })
 end
 
+function objects:trouble(code, message)
+  self:event("error", { message = message, code = code })
+end
+
 --- One object a line, for programs.
 ---@param write fun(...: string)
 ---@return khp.cli.Show
@@ -184,8 +202,9 @@ function talk:message(message, kind)
 end
 
 function talk:closed(closed)
-  local manner = closed.clean and "" or ", not in order"
-  self:above(self.paint("dim", ("closed by %s: %d%s%s"):format(closed.by, closed.code, quoted(closed.reason), manner)))
+  local manner = closed.clean and "" or ", without a closing handshake"
+  self:above(self.paint("dim",
+    ("closed by %s: %d%s%s"):format(show.who(closed), closed.code, quoted(closed.reason), manner)))
 end
 
 function talk:down(message, _, detail)
@@ -199,6 +218,12 @@ end
 function talk:failed(_, _, message, ...)
   self.editor:hide()
   cli.complain("connect: " .. message, ...)
+end
+
+function talk:trouble(_, message, hint)
+  self.editor:hide()
+  plain.trouble(self, nil, message, hint)
+  self.editor:show()
 end
 
 --- For a person who types into this editor.

@@ -7,8 +7,8 @@ local log = require "khp.log"
 local terminal = {}
 
 --- The terminal behind a descriptor (0: standard input, 1: standard output, 2: standard error), or nil.
----@param fd integer
----@return userdata? with raw() silent() restore() columns()
+---@param fd integer? default: the terminal that the process belongs to, wherever its descriptors lead
+---@return userdata? with raw() keep() suspend() restore() columns() fd(): csrc/lua/descriptor.c
 function terminal.at(fd)
   return core.descriptor.terminal(fd)
 end
@@ -39,29 +39,6 @@ end
 ---@return string
 function terminal.harmless(text)
   return log.lines(text, math.huge)
-end
-
---- Asks on the terminal for something that is not to be seen there.
----@param question string
----@return string? answer
----@return string? problem there is no terminal, or nothing was typed
-function terminal.ask(question)
-  local file = io.open("/dev/tty", "r+")
-  local at = file and (terminal.at(2) or terminal.at(0) or terminal.at(1))
-  if not at then
-    return nil, "there is no terminal to ask for it"
-  end
-  at:silent()
-  file:write(question)
-  file:flush()
-  file:seek "cur" -- what C wants between writing and reading
-  local answer = file:read "*l"
-  at:restore()
-  file:close()
-  if not answer then
-    return nil, "nothing was typed"
-  end
-  return answer
 end
 
 return terminal
