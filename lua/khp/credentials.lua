@@ -112,7 +112,7 @@ end
 ---@return string? message, string? code EAUTH, or EPOLICY when the function failed
 ---@return table? detail
 function methods:authorize(challenges, target, count)
-  local why = "there are none"
+  local why = "none were given"
   self.count = count
   if self.answerer and (self.asks and self.shared or uri.same_origin(self.home, target)) then
     local answer, message = self.answerer:answer(challenges,
@@ -178,7 +178,7 @@ function methods:answer_proxy(headers)
   end
   local why
   if not self.proxy.authorization then
-    why = "there are none"
+    why = "none were given"
   elseif self.proxy.asked then
     why = "they were refused"
   elseif not known then

@@ -126,7 +126,7 @@ describe("credentials", function()
         local scheme = case[5] == "Digest" and "Digest, realm \"members\"" or case[5]
         local detail = refused({ credentials = wrong }, "^the server asks for credentials %(" .. scheme .. ".*refused$")
         assert.equal(2, detail.attempts)
-        refused(nil, "there are none$")
+        refused(nil, "none were given$")
         refused({ credentials = case[5] == "Basic" and { token = "x" } or {} }, "needs a")
       end
     end)

@@ -202,7 +202,7 @@ describe("a client behind a proxy", function()
     serve()
     proxy = proxies.serve { credentials = JOE }
     local detail = refused({ proxy = proxy.url }, "EAUTH",
-      'the proxy asks for credentials (Basic, realm "proxy"): there are none', 407)
+      'the proxy asks for credentials (Basic, realm "proxy"): none were given', 407)
     assert.equal("Who are you?", detail.body)
     assert.equal('Basic realm="proxy"', detail.headers["proxy-authenticate"])
     assert.equal(1, #proxy.requests)
@@ -215,7 +215,7 @@ describe("a client behind a proxy", function()
     assert.equal(4, #proxy.requests)
     assert.is_nil(proxy.requests[4].headers["proxy-authorization"])
     refused({ proxy = proxy.url, credentials = { username = "joe", password = "open sesame" } }, "EAUTH",
-      "the proxy asks for credentials (Negotiate): there are none", 407)
+      "the proxy asks for credentials (Negotiate): none were given", 407)
   end)
 
   it("tells what else a proxy answers", function()

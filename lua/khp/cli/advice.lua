@@ -48,7 +48,7 @@ by_code.EAUTH = {
   { "Bearer", "A token goes into the policy's challenge(), or: -H 'Authorization: Bearer TOKEN'" },
   { "refused", "The name or the password is wrong." },
   { "proxy", "The proxy's user and password stand in its URL: --proxy http://USER:PASSWORD@HOST:PORT" },
-  { "there are none", "--user NAME asks for the password, or takes it from KHP_PASSWORD." },
+  { "none were given", "--user NAME asks for the password, or takes it from KHP_PASSWORD." },
   { "", "--user NAME asks for the password, or takes it from KHP_PASSWORD." },
 }
 
