@@ -317,12 +317,10 @@ static void leaves_reserved_bits_to_the_extension(void **state) {
 static void lets_an_extension_make_a_message_a_little_larger(void **state) {
     (void)state;
     static const struct khp_ws_limits limits = {.message = 10, .fragments = 3};
-    char most[100] = "c2 4b '";
-    for (int i = 0; i < 75; i++) {
-        strcat(most, "x");
-    }
-    strcat(most, "'");
-    struct stream stream = stream_from(most);
+    struct stream stream =
+        stream_from("c2 4b "
+                    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"
+                    "'xxxxxxxxxxxxxxx'");
     struct events events = read_in_pieces(KHP_WS_CLIENT, &limits, 4, &stream, 0, 40);
     assert_non_null(strstr(events.text, "xxxxxxxxxx"));
     expect(KHP_WS_CLIENT, &limits, 4, "c2 4c", "error 1009()");
