@@ -1,6 +1,6 @@
 -- Connects, shows both handshakes as they happen, echoes two messages and closes:
 --   lua5.4 examples/client.lua URL [POLICY]
--- Exit status: 0 if all went well, 1 if the server refused.
+-- Exit status: 0 on success, 1 if the server refused.
 
 local khp = require "khp"
 

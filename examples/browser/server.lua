@@ -1,5 +1,6 @@
--- A page that makes the extended handshake on the browser's own WebSocket: lua5.4 examples/browser/server.lua [PORT]
--- One port serves both the page and its WebSocket, an echo for clients that know the password.
+-- Serves a page that does the extended handshake on the browser's own WebSocket:
+--   lua5.4 examples/browser/server.lua [PORT]
+-- One port serves both the page and its WebSocket, which echoes messages for clients that know the password.
 
 local decision = require "khp.policy.decision"
 local khp = require "khp"

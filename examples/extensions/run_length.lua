@@ -1,5 +1,5 @@
--- x-run-length: an extension that compresses. A run of equal bytes becomes its length and the byte; such a message has
--- the second reserved bit set. Server and client use this same file: see server.lua and client.lua.
+-- x-run-length: an extension that compresses messages. A run of equal bytes becomes its length and the byte; a
+-- compressed message has the second reserved bit set. server.lua and client.lua both use this file.
 
 local function pack(message)
   local out, i = {}, 1

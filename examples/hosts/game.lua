@@ -1,5 +1,5 @@
--- A program with its own loop, like a game: a frame every 16 ms, and khp.step(0), which never blocks, in each of them.
--- The player's position is sent to all connected clients, ten times a second.
+-- A program with its own loop, like a game: it draws a frame every 16 ms and calls khp.step(0), which never blocks, in
+-- each frame. Ten times a second, it sends the player's position to all connected clients.
 --
 --   lua5.4 examples/hosts/game.lua [PORT [FRAMES]]
 

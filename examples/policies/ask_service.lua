@@ -1,5 +1,5 @@
--- A server's policy: another server decides, over HTTP. It gets the client's token, and answers 200 with the user's
--- name, or something else. Other connections go on meanwhile; without an answer nobody gets in.
+-- A server's policy: a second server decides, over HTTP. It gets the client's token, and answers 200 with the user's
+-- name, or another status. Other connections are not delayed. Without an answer, the client is rejected.
 
 local SERVICE = "https://accounts.example.com/check"
 

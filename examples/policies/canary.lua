@@ -1,5 +1,5 @@
--- A server's policy: clients with the cookie "canary=yes" are sent to the server that runs the next version; all others
--- stay here.
+-- A server's policy: redirects clients with the cookie "canary=yes" to the server that runs the next version; all
+-- others stay here.
 
 local CANARY = "wss://canary.example.com"
 

@@ -1,5 +1,5 @@
--- A server's policy: members only, and no password is ever sent. Digest proves that the client knows the password; each
--- answer is valid once.
+-- A server's policy: members only, and no password is ever sent. With Digest, a client proves that it knows the
+-- password; each answer is valid once.
 
 local members = { joe = "open sesame", ann = "swordfish" }
 

@@ -1,5 +1,5 @@
--- A server's policy: members only, with names and passwords in a file that Apache's htpasswd writes. The file is read
--- when the policy is loaded: reload after a change.
+-- A server's policy: members only, with names and passwords from a file that Apache's htpasswd writes. The file is
+-- read when the policy is loaded: reload the policy after a change.
 
 local members = assert(require("khp.auth.htpasswd").load "members.htpasswd")
 

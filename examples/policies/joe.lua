@@ -1,4 +1,4 @@
--- A client's policy: Joe, who gives his password once. A second 401 means that it was wrong.
+-- A client's policy: Joe sends his password once. A second 401 means that it is wrong.
 
 return {
   challenge = function(challenge, attempt)

@@ -1,5 +1,5 @@
--- A server's policy: sends each client to the one of several servers that has the fewest connections. Each of them
--- returns its number at /load. A number is used for five seconds; clients sent there meanwhile are counted here.
+-- A server's policy: redirects each client to the server with the fewest connections. Each server returns its number of
+-- connections at /load. A number is used for five seconds; clients that are redirected in the meantime are added to it.
 
 local servers = { "east.example.com", "west.example.com" }
 local GOOD_FOR = 5

@@ -1,5 +1,5 @@
--- A server's policy for maintenance: connected clients stay; new ones get in from this machine only. Put it in the
--- place of the server's policy, and reload; put the other one back, and reload.
+-- A server's policy for maintenance: connected clients stay; new ones may connect from this machine only. Replace the
+-- server's policy with this one and reload; afterwards restore the ordinary policy and reload.
 
 local ordinary = require "members"
 

@@ -1,5 +1,5 @@
--- A server's policy: clients that speak only the first version of the subprotocol are asked to upgrade. RFC 7231
--- 6.5.15: a 426 names what is needed in its Upgrade header.
+-- A server's policy: asks clients that speak only the first version of the subprotocol to upgrade. RFC 7231 6.5.15: the
+-- Upgrade header of a 426 names what the client needs.
 
 local function offers(request, name)
   for _, offered in ipairs(request.protocols) do

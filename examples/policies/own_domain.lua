@@ -1,4 +1,4 @@
--- A client's policy: follows redirects within our domain, over TLS, and no others.
+-- A client's policy: follows only redirects that use TLS and stay within our domain.
 
 local DOMAIN = "example.com"
 

@@ -1,4 +1,4 @@
--- A client's policy: user and password are in the environment, not in a file. A second 401 means that they are wrong.
+-- A client's policy: gets user and password from the environment, not a file. A second 401 means that they are wrong.
 
 return {
   challenge = function(_, attempt, session)

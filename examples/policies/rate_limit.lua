@@ -1,5 +1,5 @@
--- A server's policy: three connections at once from one address, and one more every ten seconds. Each address has a
--- token bucket that fills up with time; a connection takes one token. The buckets belong to this policy: after a reload
+-- A server's policy: each address may open three connections at once, and one more every ten seconds. It has a token
+-- bucket that refills over time; a connection takes one token. The buckets belong to this policy: after a reload
 -- they are full.
 
 local CAPACITY, PER_SECOND = 3, 0.1

@@ -1,5 +1,5 @@
--- A server's policy: a client asks for a role with an extension, "x-role; name=editor". It gets the user's highest
--- role, up to what it asked for; the response names it. Without the extension it is a reader.
+-- A server's policy: a client asks for a role with an extension, "x-role; name=editor". It gets that role, or the
+-- user's own role if that is lower; the response names it. Without the extension, the client is a reader.
 
 local ranks = { reader = 1, editor = 2, admin = 3 }
 local users = { joe = "open sesame", ann = "swordfish" }

@@ -1,4 +1,4 @@
--- A client's policy: a stranger, who has no credentials.
+-- A client's policy: a stranger without credentials.
 
 return {
   challenge = function()

@@ -1,5 +1,5 @@
 -- A server's policy: of the subprotocols that a client offers, chooses the one that the server prefers, whatever the
--- client's order; no connection without a common one.
+-- client's order. Without a common one, it rejects the client.
 
 local preferences = { "chat.v3", "chat.v2" }
 

@@ -1,4 +1,4 @@
--- A client's policy: sends its access token with the first request; if the server answers 401 because it has expired,
+-- A client's policy: sends its access token with the first request. When that has expired and the server answers 401,
 -- gets a new one from the login server and tries once more. Tokens are sent to our own servers only.
 
 local LOGIN = "https://login.example.com/token"

@@ -1,5 +1,5 @@
--- A server's policy: clients with a token get in. The challenge has two forms: Bearer, and Kaazing's "Application
--- Token", which is answered with "Token". The prefix keeps a browser from asking its user for a password.
+-- A server's policy: accepts clients with a token. The challenge has two forms: Bearer, and Kaazing's "Application
+-- Token", which a client answers with "Token". The prefix keeps a browser from asking its user for a password.
 
 local holders = { ["5f0c1b6e"] = "joe", ["a77d90e2"] = "ann" }
 
