@@ -221,7 +221,8 @@ static void on_drained(void *owner) {
 static void on_end(void *owner, const struct khp_net_error *why) {
     struct khp_conn *conn = owner;
     bool was_raw = conn->state == KHP_CONN_RAW;
-    if (!(conn->holding || conn->paused))
+    conn->ending = true;
+    if (!conn->holding)
         khp_conn_release(conn);
     enter(conn, KHP_CONN_GONE);
     conn->peer = *khp_net_stream_endpoint(conn->stream);

@@ -110,6 +110,8 @@ struct khp_conn {
     bool paused;
     bool refused;                 /* a send did not fit; `drained` is owed */
     bool told;                    /* `closed` was delivered */
+    bool expands;                 /* the owner may make much of a few bytes: see khp_conn_pause() */
+    bool ending;                  /* the stream is at its end: what is held comes now */
     bool stepwise;                /* one message at a time */
     bool holding;                 /* one was delivered, and the next is not asked for yet */
     struct khp_conn_held *held;   /* bytes behind it, NULL none */
@@ -194,9 +196,11 @@ void khp_conn_abort(struct khp_conn *conn);
 /* `deadline` after so many milliseconds; a new call replaces the old; UINT64_MAX: none. */
 void khp_conn_deadline(struct khp_conn *conn, uint64_t ms);
 
-/* Stops and starts reading. Up to one read's worth of messages may still come after a pause; none
- * where frames may have reserved bits, for then few bytes may be large messages. What a peer that
- * goes away meanwhile has left is lost then. */
+/*
+ * Stops and starts reading. Up to one read's worth of messages may still come after a pause; none
+ * where `expands` is set, as it should be where extensions may make large messages of few bytes.
+ * At the end of the stream what has been read comes, paused or not.
+ */
 void khp_conn_pause(struct khp_conn *conn);
 void khp_conn_resume(struct khp_conn *conn);
 

@@ -26,30 +26,39 @@ struct khp_conn_held {
     uint8_t bytes[];
 };
 
-/* Keeps what came behind a message until the next one is asked for. */
+/* Keeps what came until it is asked for, behind what is kept already. */
 static void hold(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
+    size_t before = conn->held ? conn->held->n : 0;
     if (n) {
-        conn->held = malloc(sizeof *conn->held + n);
-        if (!conn->held) {
+        struct khp_conn_held *held = realloc(conn->held, sizeof *held + before + n);
+        if (!held) {
             khp_conn_fail(conn, KHP_WS_INTERNAL_ERROR, KHP_CONN_BY_LOCAL, "not enough memory");
             return;
         }
-        conn->held->n = n;
-        memcpy(conn->held->bytes, bytes, n);
+        held->n = before + n;
+        memcpy(held->bytes + before, bytes, n);
+        conn->held = held;
     }
-    khp_net_stream_pause(conn->stream);
+    if (!conn->ending)
+        khp_net_stream_pause(conn->stream);
 }
 
 /* Has the owner paused, and would a message more be more than its bytes? With extensions a few of
- * them may stand for many (RFC 7692), so nothing is made of what has been read already. */
+ * them may stand for many (RFC 7692), so nothing is made of what has been read already. At the end
+ * it is now or never. */
 static bool withholds(const struct khp_conn *conn) {
-    return conn->paused && conn->reader.allowed_rsv != 0 && conn->state == KHP_CONN_OPEN;
+    return conn->paused && conn->expands && !conn->ending && conn->state == KHP_CONN_OPEN;
 }
 
 static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
     while (reads_frames(conn) && (n > 0 || khp_ws_reader_holds(&conn->reader))) {
         struct khp_ws_message message;
         size_t used = 0;
+        if (n > 0 && withholds(conn)) {
+            (void)khp_ws_reader_next(&conn->reader, bytes, 0, &used, &message); /* lets go of one */
+            hold(conn, bytes, n);
+            return;
+        }
         enum khp_ws_event event = khp_ws_reader_next(&conn->reader, bytes, n, &used, &message);
         bytes += used;
         n -= used;
@@ -64,7 +73,7 @@ static void read_frames(struct khp_conn *conn, uint8_t *bytes, size_t n) {
             conn->settings->traffic.messages_in += conn->opened;
             conn->holding = conn->stepwise;
             conn->handler->message(conn->owner, message.opcode, message.payload, message.length);
-            if ((conn->holding && conn->state == KHP_CONN_OPEN) || withholds(conn)) {
+            if (conn->holding && conn->state == KHP_CONN_OPEN) {
                 hold(conn, bytes, n);
                 return;
             }
@@ -113,7 +122,9 @@ bool khp_conn_release_paused(struct khp_conn *conn) {
 void khp_conn_receive(struct khp_conn *conn, uint8_t *bytes, size_t n) {
     if (conn->state == KHP_CONN_CLOSING || !(conn->holding || conn->paused))
         khp_conn_release(conn); /* comes first; and the peer's close frame may be in it */
-    if (!conn->holding && !withholds(conn)) /* else the peer is gone, and nobody asks for more */
+    if (conn->holding || withholds(conn))
+        hold(conn, bytes, n); /* it was read before the pause, or the peer is gone */
+    else
         read_frames(conn, bytes, n);
 }
 
@@ -146,7 +157,8 @@ bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {
 void khp_conn_pause(struct khp_conn *conn) {
     if (conn->stream && conn->state <= KHP_CONN_OPEN && !conn->paused) {
         conn->paused = true;
-        khp_net_stream_pause(conn->stream);
+        if (!conn->ending)
+            khp_net_stream_pause(conn->stream);
     }
 }
 
@@ -157,7 +169,7 @@ void khp_conn_resume(struct khp_conn *conn) {
         conn->pinged = false;
         if (conn->held && !conn->holding)
             khp_net_timer_start(conn->loop, &conn->keepalive, 0);
-        else if (!conn->holding)
+        else if (!conn->holding && !conn->ending)
             khp_net_stream_resume(conn->stream);
     }
 }

@@ -13,7 +13,7 @@ static int conn_pipe(lua_State *L) {
     luaL_argcheck(L, bits >= 0 && bits <= 7, 3, "reserved bits expected");
     lua_settop(L, 2);
     lua_setiuservalue(L, 1, LKHP_PIPE);
-    self->piped = true;
+    self->piped = self->conn.expands = true;
     self->conn.reader.allowed_rsv = (uint8_t)bits;
     return 0;
 }

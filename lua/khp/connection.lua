@@ -42,6 +42,9 @@ local connection = {}
 -- An inbox that holds this much stops reading, and starts again when it is empty.
 local INBOX_BYTES, INBOX_MESSAGES = 1024 * 1024, 1024
 
+-- At the end of a connection comes all that has been read. What is beyond this is lost, and the connection aborted.
+local LAST_BYTES, LAST_MESSAGES = 4 * INBOX_BYTES, 64 * INBOX_MESSAGES
+
 -- The state of an adopted connection is a place (khp.task) where receive() waits; besides it has
 --   handlers   the application's callbacks
 --   first, last, bytes, [2i], [2i+1]   the inbox: message and kind, and their sum; nil until needed
@@ -63,6 +66,8 @@ local function enqueue(self, message, kind)
   if not state.full and (state.bytes > INBOX_BYTES or last - state.first >= INBOX_MESSAGES) then
     state.full = true
     conn.pause(self)
+  elseif state.full and (state.bytes > LAST_BYTES or last - state.first >= LAST_MESSAGES) then
+    conn.abort(self)
   end
 end
 
@@ -351,8 +356,8 @@ function methods.extension(self, name)
   return pipe and pipe:session(name)
 end
 
---- Stops reading, so that TCP slows the peer down (backpressure). Messages that were already read may still arrive.
---- Keepalive pings stop meanwhile.
+--- Stops reading, so that TCP slows the peer down (backpressure). Messages that were already read may still arrive,
+--- and do when the connection ends. Keepalive pings stop meanwhile.
 function methods.pause(self)
   conn.state(self).held = true
   conn.pause(self)

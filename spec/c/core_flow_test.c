@@ -447,7 +447,7 @@ static void behind_a_pause_no_message_of_an_extension_comes(void **state) {
         struct party p = {.settings = new_settings()};
         p.settings->ping_ms = ping_ms;
         party_open(&p, KHP_WS_SERVER);
-        p.conn.reader.allowed_rsv = 4;
+        p.conn.expands = true;
         p.on[MESSAGE] = pause_here;
         tell_many(&p, (const char *[]){"one", "two", "three", NULL});
         UNTIL(p.seen[MESSAGE] == 1);
@@ -469,13 +469,41 @@ static void behind_a_pause_no_message_of_an_extension_comes(void **state) {
     }
 }
 
+/* At its end a connection tells all that it has, and how the peer ended it. */
+static void a_pause_loses_nothing_at_the_end(void **state) {
+    (void)state;
+    for (int clean = 0; clean < 2; clean++) {
+        struct party p = {0};
+        party_open(&p, KHP_WS_SERVER);
+        p.conn.expands = true;
+        p.on[MESSAGE] = pause_here;
+        tell_many(&p, clean ? (const char *[]){"one", "two", "three", "!\x03\xe8", NULL}
+                            : (const char *[]){"one", "two", "three", NULL});
+        UNTIL(p.seen[MESSAGE] == 1);
+        khp_conn_resume(&p.conn);
+        UNTIL(p.seen[MESSAGE] == 2);
+        tell_text(&p, "four");
+        close(p.peer);
+        p.peer = -1;
+        for (unsigned i = 3; i <= (clean ? 3 : 4); i++) { /* pauses again behind each of them */
+            khp_conn_resume(&p.conn);
+            UNTIL(p.seen[MESSAGE] == i);
+        }
+        khp_conn_resume(&p.conn);
+        UNTIL(p.seen[GONE] == 1);
+        assert_non_null(strstr(p.heard, clean ? "text(three) closed(1000 peer clean) gone "
+                                              : "text(three) text(four) closed("));
+        party_over(&p);
+    }
+}
+
 /* The peer goes while the pause lasts, and while what was held is about to come. */
 static void a_pause_ends_with_its_connection(void **state) {
     (void)state;
     for (int resumed = 0; resumed < 2; resumed++) {
         struct party p = {0};
         party_open(&p, KHP_WS_SERVER);
-        p.conn.reader.allowed_rsv = 4;
+        p.conn.expands = true;
         p.on[MESSAGE] = pause_here;
         tell_many(&p, (const char *[]){"one", "two", NULL});
         UNTIL(p.seen[MESSAGE] == 1);
@@ -620,6 +648,7 @@ int main(void) {
         BOTH(a_frame_has_the_reserved_bits_it_is_given),
         BOTH(a_paused_connection_hears_no_messages),
         BOTH(behind_a_pause_no_message_of_an_extension_comes),
+        BOTH(a_pause_loses_nothing_at_the_end),
         BOTH(a_pause_ends_with_its_connection),
         BOTH(a_silent_peer_is_pinged_and_given_up),
         BOTH(a_peer_that_answers_is_kept),

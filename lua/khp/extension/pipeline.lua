@@ -351,7 +351,8 @@ end
 
 local BITS = { [0] = 0, 4, 2, 1 } -- RSV1 is the highest of the three (RFC 6455 5.2)
 
--- Of alternatives, the first that can. nil and a message: none, or the connection is at its end because of one.
+-- Of alternatives, the first that can. nil, a message and perhaps a session: none, or the connection is at its end
+-- because of one.
 local function start(link, one)
   local self, message = link.pipe.conn, nil
   for _, candidate in ipairs(one.alternatives) do
@@ -361,7 +362,7 @@ local function start(link, one)
       session, message = fail(link, "start: a table expected, not " .. type(session))
     end
     if self.state ~= "open" then
-      return nil, message or link.name .. " has ended the connection"
+      return nil, message or link.name .. " has ended the connection", session
     elseif session then
       return session
     end
@@ -400,8 +401,8 @@ function pipeline.attach(self, pipe, role, agreed)
       timers = nil,
       over = false,
     }, Link)
-    local session, message = start(link, one)
-    link.session = session or {} -- what it has begun ends with the connection, even so
+    local session, message, begun = start(link, one)
+    link.session = session or begun or {} -- what it has begun ends with the connection, even so
     if pipe.top then
       pipe.top.above = link
     else
