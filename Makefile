@@ -140,7 +140,7 @@ KNOW_PATHS = $(if $(AWAY),printf '%s\n' 'package.path = "$(LUADIR)/?.lua;$(LUADI
 completion_bash = $(BASH_COMPLETIONS)/khp
 completion_zsh = $(ZSH_COMPLETIONS)/_khp
 completion_fish = $(FISH_COMPLETIONS)/khp.fish
-complete = { ! $(LUA) -e 'require "argparse"' 2>/dev/null || { mkdir -p "$(DESTDIR)$(dir $(completion_$(1)))" && \
+complete = { ! $(LUA) -e 'require "argparse"' 2>/dev/null || { mkdir -p "$$(dirname "$(DESTDIR)$(completion_$(1))")" && \
 	$(WITH_ENV) $(LUA) bin/khp completion $(1) >"$(DESTDIR)$(completion_$(1))"; }; }
 
 uninstall: ## removes what install put there

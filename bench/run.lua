@@ -219,7 +219,7 @@ local function main()
       io.stdout:flush()
     end
   end
-  print "x: the first column's cost over this one's, median of the pairs; more is better."
+  print "1.50 x: the first column cost 1.5 times as much as this one, median of the pairs; more is better."
 end
 
 local ok, message = pcall(main)

@@ -124,8 +124,8 @@ local function page()
   line ".SH DESCRIPTION"
   line(prose(parser._description))
   line(prose [[
-The handshake is that of RFC 6455, and, where both ends know it, the Kaazing WebSocket Handshake Protocol: HTTP messages
-inside the WebSocket, by which a server asks who is there, sends elsewhere, and agrees on what is spoken.]])
+The handshake is that of RFC 6455. If both sides know it, the Kaazing WebSocket Handshake Protocol follows: HTTP
+messages inside the WebSocket, with which a server asks for credentials, redirects and negotiates extensions.]])
   line ".SH OPTIONS"
   options_of(parser)
   line ".SH COMMANDS"
@@ -136,10 +136,10 @@ inside the WebSocket, by which a server asks who is there, sends elsewhere, and 
   entry("0", "All went well.")
   entry("1", "The peer, the network or a file failed.")
   entry("2", "khp was called wrongly.")
+  entry("128+n", "Signal n ended it, where the command has no other use for it: 130 for Ctrl-C.")
   line '.SH "SEE ALSO"'
   line(prose [[
-The guide, the cookbook of policies and the reference of the Lua module: docs/README.md of the source, or what the
-package installed of it.]])
+The guide, the policy cookbook and the reference of the Lua module are in the folder docs of khp's source.]])
   return table.concat(out, "\n") .. "\n"
 end
 

@@ -67,7 +67,7 @@ local function add_request(fields, machine)
   if not request then
     return nil
   end
-  local target = request.path
+  local target = request.path ~= "" and request.path or request.target
   if request.query then
     target = log.enabled "debug" and request.target or target .. "?…"
   end
@@ -209,7 +209,7 @@ function methods:miss(conn, message, code)
     local peer = conn.peer or {}
     message = log.quote(message)
     local seconds = core.conn.silence(conn)
-    log.record("info", format("%s: %s before it was open: %s (%s), in %.3f ms", log.peer(conn),
+    log.record("info", format("%s: %s before it was open: %s (%s), in %.0f ms", log.peer(conn),
       (outcome:gsub("_", " ")), message, code or "ECLOSED", seconds * 1000), {
       event = "handshake", peer = peer.host or peer.path or "", port = peer.port, outcome = outcome, reason = message,
       code = code or "ECLOSED", seconds = seconds,

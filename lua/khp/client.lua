@@ -204,7 +204,8 @@ local function prepare(what, url, checked, wires, around)
   if checked.proxy then
     self.proxy, message = credentials.proxy(checked.proxy)
     if not self.proxy or target.unix then
-      error(what .. ": option 'proxy' " .. (message or "has no way to a unix socket"), 4)
+      message = message or "has no way to a unix socket"
+      error(what .. ": option 'proxy'" .. (message:find "^bad" and ": " or " ") .. message, 4)
     end
   end
   local policy = {}

@@ -212,7 +212,8 @@ local function stand(self, connection)
   self.conn = nil
   local closed = connection.closed
   self.failures = loop.clock() - since >= self.options.stable and 0 or self.failures + 1
-  local reason = closed.reason ~= "" and ": " .. log.quote(closed.reason) or ""
+  local says_it = closed.reason == "" or closed.reason == "closed by the peer"
+  local reason = says_it and "" or ": " .. log.quote(closed.reason)
   return ("closed with %d by %s%s"):format(closed.code, closed.by, reason), "ECLOSED", {
     code = closed.code,
     reason = closed.reason,

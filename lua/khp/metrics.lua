@@ -107,11 +107,12 @@ function metrics.text(stats)
   end
   family(lines, "khp_http_requests", "counter", nil, "Ordinary HTTP requests that were answered.")
   sample(lines, "khp_http_requests_total", "", stats.answered)
-  both_ways(lines, "khp_messages", nil, "Messages received and sent (or queued), those of handshakes not.",
+  both_ways(lines, "khp_messages", nil, "Messages received, and sent or queued, without those of handshakes.",
     stats.messages_in, stats.messages_out)
   both_ways(lines, "khp_traffic_bytes", "bytes",
-    "Bytes received and sent (or queued), handshakes and frames included, TLS not.", stats.bytes_in, stats.bytes_out)
-  family(lines, "khp_queue_bytes", "gauge", "bytes", "Bytes that were sent and not taken by the system yet.")
+    "Bytes received, and sent or queued, with handshakes and frame headers, without TLS.", stats.bytes_in,
+    stats.bytes_out)
+  family(lines, "khp_queue_bytes", "gauge", "bytes", "Bytes queued that the system has not taken yet.")
   sample(lines, "khp_queue_bytes", "", stats.queued_bytes)
   family(lines, "khp_policy_seconds", "histogram", "seconds", "How long policies took to decide, waiting included.")
   for _, bucket in ipairs(stats.policy.buckets) do

@@ -48,7 +48,7 @@ local fields = {
   policy = { type = "string|table|boolean" },
   trusted = { type = "boolean" },
   origins = { type = "table|boolean" },
-  root = { type = "string|boolean" },
+  root = { type = "string|boolean|table" },
   on_open = { type = "function" },
   on_message = { type = "function" },
   on_close = { type = "function" },
@@ -233,7 +233,9 @@ local function new_place(self, given, server)
 end
 
 local function open_folder(place)
-  if place.root then
+  if type(place.root) == "table" then -- it answers as what khp.static.new() gives; `alone`: to all, without a policy
+    place.files, place.root = place.root, nil
+  elseif place.root then
     local message
     place.files, message = static.new(place.root, place.prefix)
     if not place.files then

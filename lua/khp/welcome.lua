@@ -170,6 +170,10 @@ local function on_request(self, state, request, attempt)
       return conclude(state, refused)
     end
   end
+  local files = state.place and state.place.files
+  if files and files.alone and state.step == "opening" then -- a place that has nothing else, and no policy
+    return conclude(state, files:answer(request))
+  end
   local decide = state.functions[state.step]
   if decide then
     ask(self, state, decide, request, attempt)

@@ -149,7 +149,7 @@ describe("khp connect, when something fails,", function()
         "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
       peer:await_end()
     end, "--reconnect --send x URL")
-    assert.matches("503 a\\xC2\\x9Bb', again in", errors)
+    assert.matches("503 a\\xC2\\x9Bb', trying again in", errors)
   end)
 
   local OPENED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -73,6 +73,20 @@ describe("khp serve", function()
     finish(server)
   end)
 
+  it("counts no policy where there is none, and leaves no way around one", function()
+    local server = served.anywhere "--metrics"
+    get(server.url, "/metrics")
+    assert.truthy(get(server.url, "/metrics").body:find("\nkhp_policy_seconds_count 0\n", 1, true))
+    local log = finish(server)
+    assert.matches("GET /metrics: answered with 200 OK, in ", log)
+    write(folder .. "/never.lua", "return { opening = function() return reject(403) end }")
+    server = served.anywhere("--metrics " .. folder .. "/never.lua")
+    assert.same({ false, 404 }, { served.echoes(server.url .. "metrics") })
+    assert.same({ false, 403 }, { served.echoes(server.url) })
+    assert.equal(200, get(server.url, "/metrics").status)
+    finish(server)
+  end)
+
   it("shows numbers beside the routes of a script", function()
     write(folder .. "/app.lua", [[
       return { routes = { { path = "/echo", on_message = function(conn, text) conn:send(text) end } } }]])

@@ -24,7 +24,7 @@ by_code.ECONNECT = {
 }
 
 by_code.ETIMEOUT = {
-  { "connecting", "{host} does not answer on port {port}: a firewall, or a wrong address?",
+  { "connecting", "{host} does not answer on port {port}: a firewall, a wrong address, or (for wss) no TLS there?",
     "--timeout SECONDS waits longer." },
   { "", "The server took the connection and did not answer. --trace shows how far it went." },
 }
@@ -194,6 +194,7 @@ function advice.connect(given, target, message, code, detail)
     hints[#hints + 1] = i > 1 and fill(text, known) or nil
   end
   local place = detail.url or (code == "ECONNECT" or code == "ETIMEOUT") and given.url
+  place = place and place:gsub("%?.*$", "?…") -- a query may hold a token, and messages are pasted elsewhere
   return (place and place .. ": " or "") .. terminal.harmless(message), (table.unpack or unpack)(hints)
 end
 

@@ -65,8 +65,8 @@ local function describe_talk(command)
   command:flag("--bytes", "Send standard input as binary messages, in pieces, and write messages without adding " ..
     "line ends.")
   command:flag("--json", "Print each event as one line of JSON: open, message, close, error, …")
-  command:option("--wait", "After everything was sent, wait until nothing has arrived for this long, or forever. " ..
-    "Default: 1; 0 on a terminal.")
+  command:option("--wait", "After sending everything, wait until nothing has arrived for this long, or 'forever'. " ..
+    "Default: 1; 0 where lines are typed.")
     :argname "SECONDS":convert(wait_seconds)
   command:option("--ping", "Measure the round-trip time this often, on standard error.")
     :argname "SECONDS":convert(frame.number("--ping", 0.001))
@@ -234,7 +234,9 @@ end
 
 -- What shows the handshakes, and what shows the rest at the end.
 local function trace_of(given)
-  if not given.trace then
+  if given.secrets and not given.trace then
+    misuse("--secrets is for what --trace shows", TRY)
+  elseif not given.trace then
     return nil, function() end
   end
   return trace.new {

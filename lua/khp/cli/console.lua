@@ -2,6 +2,7 @@
 -- file that keeps what was typed, and questions whose answer is not shown. This file must not know what lines mean, nor
 -- what is printed above them.
 
+local cli = require "khp.cli"
 local core = require "khp.core"
 local edit = require "khp.cli.edit"
 local input = require "khp.cli.input"
@@ -20,24 +21,33 @@ local mt = { __index = methods, __name = "khp.cli.console" }
 
 -- The history ---------------------------------------------------------------------------------------------------------
 
--- KHP_HISTORY names the file that keeps what was typed; without it, it is forgotten.
+-- KHP_HISTORY names the file that keeps what was typed; without it, it is forgotten. The file is made so that nobody
+-- else may read it: who types says more than he would to everybody.
 local function history()
-  local path = os.getenv "KHP_HISTORY"
-  local file = path and io.open(path)
-  local list = {}
+  local path, list = os.getenv "KHP_HISTORY", {}
+  if not path or path == "" then
+    return list
+  end
+  local file, problem = core.descriptor.keep_private(path)
+  file, problem = file and io.open(path), problem
+  local text
   if file then
-    for text in file:lines() do
-      list[#list + 1] = text
-    end
+    text, problem = file:read "*a"
     file:close()
+  end
+  if not text then
+    cli.complain(("connect: KHP_HISTORY: %s: %s"):format(path, problem or "it cannot be read"),
+      "What you type will not be kept: KHP_HISTORY is the path of a file, which is made if there is none.")
+  end
+  for line in (text or ""):gmatch "[^\n]+" do
+    list[#list + 1] = line
   end
   return list
 end
 
--- The file is nobody else's: who types says more than he would to everybody.
 local function remember(text)
   local path = os.getenv "KHP_HISTORY"
-  local file = path and text ~= "" and core.descriptor.keep_private(path) and io.open(path, "a")
+  local file = path and path ~= "" and text ~= "" and io.open(path, "a")
   if file then
     file:write(text, "\n")
     file:close()

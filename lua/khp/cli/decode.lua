@@ -14,9 +14,9 @@ local decode = {
   description = [[
 Shows what is in the bytes of a WebSocket connection: the opening, the HTTP messages of the extended handshake, and
 each frame with its place, its bits and the beginning of what it holds. Without a file it reads standard input: the
-bytes of one direction, whichever; --client and --server are for both. --pcap reads captured packets, with tshark.
+bytes of either direction; --client and --server are for both. --pcap reads captured packets, with tshark.
 
-What breaks the rules is told with its place and the rule, and ends the direction. Exit status: 0 when all bytes
+A violation is shown with its offset and the rule, and ends its direction. Exit status: 0 when all bytes
 were understood, 1 when not.
 
 Messages that permessage-deflate has compressed are inflated where the answer that agreed to it is among the bytes.
@@ -27,7 +27,7 @@ Proxy-Authenticate), the values in queries and fragments of URLs, the user names
 requests, and the payloads of frames that are, or may be, part of the extended handshake. Everything else is shown as
 it is: other fields, paths, bodies of responses, and the application's messages.]],
   environment = [[
-NO_COLOR               anything: no colours]],
+NO_COLOR               if set and not empty: no colors]],
   examples = [[
 khp decode < bytes
 khp decode --client sent.bin --server received.bin
@@ -84,6 +84,20 @@ end
 
 -- Two directions without times ---------------------------------------------------------------------------------------
 
+-- Whose bytes are these, if they begin with frames, as where a capture begins in the middle of a connection?
+local function begins_with_frames(bytes)
+  local from, is_frames = dissect.whose(bytes)
+  if not is_frames then
+    return nil
+  end
+  for _, one in ipairs(dissect.new(from):feed(bytes)) do
+    if one.what == "error" or one.frame and one.frame.rsv ~= 0 and one.frame.rsv ~= 4 then
+      return nil
+    end
+  end
+  return from
+end
+
 -- What one direction holds, event by event, and no more of it than a piece.
 ---@class khp.cli.decode.Source
 ---@field from "client"|"server"
@@ -104,7 +118,8 @@ end
 function Source:read()
   local bytes = read_piece(self.file, self.path)
   if bytes and not self.others then
-    local whose = dissect.whose(bytes)
+    local whose, is_frames = dissect.whose(bytes)
+    whose = is_frames and begins_with_frames(bytes) or not is_frames and whose or nil
     self.others = whose ~= nil and whose ~= self.from
   end
   local events = bytes and self.machine:feed(bytes) or self.machine:finish()
@@ -168,20 +183,6 @@ local function decode_both(show, given)
 end
 
 -- Captured packets ---------------------------------------------------------------------------------------------------
-
--- Whose bytes are these, if they begin with frames, as where a capture begins in the middle of a connection?
-local function begins_with_frames(bytes)
-  local from, is_frames = dissect.whose(bytes)
-  if not is_frames then
-    return nil
-  end
-  for _, one in ipairs(dissect.new(from):feed(bytes)) do
-    if one.what ~= "frame" or one.frame.rsv ~= 0 and one.frame.rsv ~= 4 then
-      return nil
-    end
-  end
-  return from
-end
 
 local UPGRADE = "\n[Uu][Pp][Gg][Rr][Aa][Dd][Ee]:[ \t]*[Ww][Ee][Bb][Ss][Oo][Cc][Kk][Ee][Tt]"
 

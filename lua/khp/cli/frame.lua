@@ -27,7 +27,8 @@ Examples:
    khp check members.lua        is the policy right? needs no server
 
 khp COMMAND --help tells more, with examples. Exit status: 0 when all went well,
-1 when the peer, the network or a file failed, 2 when khp was called wrongly.]]
+1 when the peer, the network or a file failed, 2 when khp was called wrongly,
+128+n when signal n ended it (130: Ctrl-C).]]
 
 local function version()
   local versions = core.versions()

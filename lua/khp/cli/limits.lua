@@ -7,7 +7,7 @@ local limits = {
   summary = "lists every limit, with its default",
   usage = "",
   description = [[
-Lists what khp.listen and khp.connect take in their option limits = { NAME = VALUE }: name, default, unit, and
+Lists the limits that khp.listen and khp.connect accept as limits = { NAME = VALUE }: name, default, unit, and
 what is bounded by it.]],
   examples = [[
 khp limits

@@ -109,7 +109,7 @@ local function send_typed(dialogue, text)
   if not sent and code ~= "ECLOSED" then
     dialogue.show:trouble(code, "this line: " .. problem)
   elseif sent and not dialogue.conn then
-    dialogue.show:note "kept until there is a connection"
+    dialogue.show:note "your lines are kept until there is a connection"
   end
   return sent or code ~= "ECLOSED"
 end

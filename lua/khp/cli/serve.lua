@@ -47,7 +47,7 @@ end
 
 ---@param command table
 function serve.describe(command)
-  command:argument "POLICY":target "policy":args "?":description "A file with the functions that decide."
+  command:argument "POLICY":target "policy":args "?":description "A policy file: who may connect (default: everybody)."
     :convert(frame.filled("POLICY", "a file"))
   command:option("--script", "A file that returns on_open(conn), or a table of khp.listen's options, to serve other "
     .. "than an echo."):argname "APP.lua":convert(frame.filled("--script", "a file"))
@@ -89,18 +89,21 @@ local function echo(conn)
   end
 end
 
--- A place that tells the server's numbers, before all others.
+-- A place that tells the server's numbers, before all others. No policy decides about it, so that none is counted.
 local function with_metrics(options, server_of)
-  local function opening(request)
-    if request.upgrade then
+  local numbers = { alone = true }
+  function numbers.answer(_, request)
+    if request.upgrade then -- no way around the policy
       return decision.reject(404)
     elseif request.method ~= "GET" and request.method ~= "HEAD" then
-      return decision.reject(405, { headers = { Allow = "GET, HEAD" } })
+      return decision.reject(405, { headers = { "Allow", "GET, HEAD" } })
     end
     local text, kind = server_of():metrics()
-    return decision.reject(200, { headers = { ["Content-Type"] = kind }, body = text })
+    return decision.reject(200, { headers = { "Content-Type", kind }, body = text })
   end
-  local routes = { { path = "/metrics", policy = { opening = opening }, origins = false, root = false } }
+  local routes = {
+    { path = "/metrics", policy = false, origins = false, root = numbers },
+  }
   if options.routes ~= nil and type(options.routes) ~= "table" then
     return -- khp.listen says what is wrong with it
   end
@@ -296,7 +299,8 @@ local function urls(server, options)
   local host, port = server:address()
   local s = options.tls and "s" or ""
   if not port then
-    return ("ws%s+unix://%s:/\n"):format(s, host)
+    local here = host:find "^/" and "" or (os.getenv "PWD" or "") .. "/"
+    return ("ws%s+unix://%s%s:/\n"):format(s, here, host)
   end
   host = host:find(":", 1, true) and "[" .. host .. "]" or host
   local text = ("ws%s://%s:%d/\n"):format(s, host, port)

@@ -43,7 +43,7 @@ function show.who(closed)
 end
 
 local function again(detail)
-  return detail.again and (", again in %.1f s"):format(detail.again) or ""
+  return detail.again and (", trying again in %.1f s"):format(detail.again) or ""
 end
 
 -- Lines and bytes ----------------------------------------------------------------------------------------------------
