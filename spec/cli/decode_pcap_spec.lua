@@ -65,6 +65,12 @@ describe("khp decode --pcap", function()
       list[#list + 1] = (arrow == "──▶" and "C " or "S ") .. text
     end
     assert.same({ "S one", "C two", "S three", "C four" }, list)
+    output, errors, status = khp("decode --pcap " .. file(captured.packets({ -- in the middle of a handshake
+      { 2, plain(0x82, COMPLETED) }, { 1, frame(0x81, "two") }, { 2, plain(0x81, "three") },
+    }, true)))
+    assert.same({ "", 0 }, { errors, status })
+    assert.matches("client ◀── server  extended +HTTP/1.1 101", output)
+    assert.matches("client ──▶ server  text +3 bytes, masked: two", output)
     output, errors, status = khp("decode --pcap " .. file(capture:sub(1, -3)))
     assert.equal(1, status)
     assert.matches("three\n$", output)

@@ -162,6 +162,8 @@ describe("khp decode", function()
     local client, server = file(CLIENT), file(SERVER)
     local _, errors, status = khp(("decode --client %s --server %s"):format(server, client))
     assert.equal(1, status)
+    assert.is_nil((select(2, khp(("decode --client %s --server %s"):format(file "garbage\r\n\r\n", server)))
+      :find "swapped"))
     local question = "khp: decode: %s looks like what a %s sent\nAre --client and --server swapped?\n"
     assert.equal(question:format(server, "server") .. question:format(client, "client"), errors)
   end)
