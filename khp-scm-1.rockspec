@@ -141,7 +141,6 @@ build = {
     ["khp.cli.edit"] = "lua/khp/cli/edit.lua",
     ["khp.cli.frame"] = "lua/khp/cli/frame.lua",
     ["khp.cli.input"] = "lua/khp/cli/input.lua",
-    ["khp.cli.json"] = "lua/khp/cli/json.lua",
     ["khp.cli.limits"] = "lua/khp/cli/limits.lua",
     ["khp.cli.messages"] = "lua/khp/cli/messages.lua",
     ["khp.cli.pcap"] = "lua/khp/cli/pcap.lua",

@@ -108,14 +108,19 @@ void khp_conn_release(struct khp_conn *conn) {
     }
 }
 
+/* The same, and reads on, unless that has stopped it again or ended it. */
+static void release_and_read(struct khp_conn *conn) {
+    khp_conn_release(conn);
+    if (conn->stream && !conn->paused && !conn->holding)
+        khp_net_stream_resume(conn->stream);
+}
+
 bool khp_conn_release_paused(struct khp_conn *conn) {
     if (!conn->held || conn->holding || conn->paused)
         return false;
     if (conn->settings->ping_ms)
         khp_net_timer_start(conn->loop, &conn->keepalive, conn->settings->ping_ms);
-    khp_conn_release(conn);
-    if (conn->stream && !conn->paused && !conn->holding)
-        khp_net_stream_resume(conn->stream);
+    release_and_read(conn);
     return true;
 }
 
@@ -135,11 +140,8 @@ void khp_conn_stepwise(struct khp_conn *conn) {
 }
 
 void khp_conn_next(struct khp_conn *conn) {
-    if (!conn->holding)
-        return;
-    khp_conn_release(conn);
-    if (conn->stream && !conn->holding && !conn->paused)
-        khp_net_stream_resume(conn->stream);
+    if (conn->holding)
+        release_and_read(conn);
 }
 
 bool khp_conn_feed(struct khp_conn *conn, const uint8_t *bytes, size_t n) {

@@ -4,7 +4,7 @@
 local cli = require "khp.cli"
 local core = require "khp.core"
 local crypto = require "khp.crypto"
-local json = require "khp.cli.json"
+local json = require "khp.json"
 local terminal = require "khp.cli.terminal"
 
 local show = {}
